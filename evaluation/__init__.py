@@ -1,0 +1,1 @@
+"""Benchmarks, graders and statistics over seeds. A library that knows no service."""

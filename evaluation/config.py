@@ -1,0 +1,97 @@
+"""Configuration of an evaluation: which policy, benchmarks, decodings and eval seeds. No torch."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
+
+from lco.config import Config, ModelSource, StageConfig
+from lco.config import Gsm8k as Gsm8kPrompts
+from lco.config import Sums as SumsPrompts
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a completion is drawn: temperature 0 is greedy and has no seed."""
+
+    temperature: float
+    top_p: float
+
+
+_DECODING = re.compile(r"t(?P<temperature>\d+(\.\d+)?)(-p(?P<top_p>0?\.\d+|1(\.0)?))?")
+
+
+def parse_decoding(label: str) -> Decoding:
+    """The decoding that a label names: `greedy`, `t1.0`, `t0.6-p0.95`.
+
+    Raises:
+        ValueError: the label has another form, or a temperature or top-p out of range.
+    """
+    if label == "greedy":
+        return Decoding(temperature=0.0, top_p=1.0)
+    match = _DECODING.fullmatch(label)
+    if match is None or not 0 < float(match["temperature"]) <= 10 or float(match["top_p"] or 1) == 0:
+        raise ValueError(f"{label!r} is no decoding; write `greedy`, `t1.0` or `t0.6-p0.95`")
+    return Decoding(temperature=float(match["temperature"]), top_p=float(match["top_p"] or 1.0))
+
+
+def _checked_label(label: str) -> str:
+    parse_decoding(label)
+    return label
+
+
+DecodingLabel = Annotated[str, AfterValidator(_checked_label)]
+
+
+class SumsBenchmark(Config):
+    """Held-out multi-step sums: Pass@1 of the number after the last `=`."""
+
+    name: Literal["sums"] = "sums"
+    problems: SumsPrompts = SumsPrompts(split="test")
+    """The problems; the same ones for every train seed, because the train seed is not added to their seed here."""
+    max_tokens: PositiveInt = 64
+    """Longest completion."""
+
+
+class Gsm8kBenchmark(Config):
+    """GSM8K: Pass@1 of the final answer, exact comparison of numbers."""
+
+    name: Literal["gsm8k"] = "gsm8k"
+    problems: Gsm8kPrompts
+    """The problems."""
+    extraction: Literal["boxed", "final-number"] = "boxed"
+    """How the final answer is found: the last `\\boxed{}`, or the last number of the text."""
+    max_tokens: PositiveInt = 512
+    """Longest completion."""
+
+
+BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator="name")]
+
+
+class EvalConfig(StageConfig):
+    """Pass@1 of one policy on benchmarks, over decodings and eval seeds."""
+
+    policy: ModelSource
+    """The policy to evaluate. A reward model is one too: it is sampled."""
+    benchmarks: Annotated[list[BenchmarkConfig], Field(min_length=1)]
+    """What is measured; one entry per benchmark name."""
+    decodings: Annotated[list[DecodingLabel], Field(min_length=1)] = ["t0.6-p0.95"]
+    """`greedy` (one pass, no eval seed) or `tT-pP`: sampling at temperature T with top-p P, one pass per eval seed."""
+    eval_seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0, 1, 2, 3]
+    """Seeds of the sampling passes; each completion's own seed is a hash of eval seed, example and sample."""
+    batch_size: PositiveInt = 256
+    """Completions sampled at a time. Changes speed and memory, and no result."""
+
+    @model_validator(mode="after")
+    def _nothing_is_named_twice(self) -> "EvalConfig":
+        for field, values in (
+            ("benchmarks", [benchmark.name for benchmark in self.benchmarks]),
+            ("decodings", self.decodings),
+            ("eval_seeds", self.eval_seeds),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field}: {values} names one twice")
+        return self
+
+

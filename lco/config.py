@@ -1,0 +1,242 @@
+"""Configuration of the training stages: frozen data, no torch. The same types parse a request body and a `config.json`.
+
+Algorithms and advantage estimators are in `algorithms.py`; evaluation has its own `evaluation/config.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, strict about types, no unknown field, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Marks a string field that names an input: what the platform resolves to a path before a run starts."""
+
+    kind: Literal["model", "reward-model", "data"]
+
+
+_SOURCE = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
+
+ModelSource = Annotated[str, Source("model"), _SOURCE]
+"""A causal language model: a directory; over HTTP `job:NAME`, `ckpt_...` or `model:NAME`."""
+
+RewardModelSource = Annotated[str, Source("reward-model"), _SOURCE]
+"""A DPO reward model with its reference: a directory that `lco.dpo` wrote; over HTTP `job:NAME` or `ckpt_...`."""
+
+DataSource = Annotated[str, Source("data"), _SOURCE]
+"""A JSON Lines file: a path; over HTTP `job:NAME` (pairs) or `data:RELATIVE/PATH` below the operator's data root."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Extraction = Literal["last-equals", "boxed", "final-number"]
+
+
+class Sums(Config):
+    """Multi-step sums made from a seed, such as `17+58+24=` -> `17+58=75;75+24=99`. Splits never share a problem."""
+
+    name: Literal["sums"] = "sums"
+    split: Literal["train", "validation", "test"] = "train"
+    """Which of the three disjoint thirds of the problem space: a problem's split is a hash of its text."""
+    num_problems: PositiveInt = 1024
+    """Problems drawn, without repetition."""
+    num_terms: Annotated[int, Field(ge=2, le=8)] = 4
+    """Numbers to add; one step fewer in the completion."""
+    max_term: Annotated[int, Field(ge=9, le=999)] = 99
+    """Largest number to add."""
+    wrong_step_rate: Fraction = 0.0
+    """Share of demonstration steps with a wrong intermediate result (later steps continue from it)."""
+    seed: NonNegativeInt = 0
+    """Seed of the draw. The run's train seed is added to it, so that train seeds see different problems."""
+
+
+class Gsm8k(Config):
+    """Grade-school word problems, https://github.com/openai/grade-school-math: `question`, `answer` ending in `#### N`."""
+
+    name: Literal["gsm8k"] = "gsm8k"
+    path: DataSource
+    """The JSON Lines file (plain or .gz)."""
+    num_problems: PositiveInt = 1024
+    """The first rows of the file that are used; fewer when the file is shorter."""
+    instruction: str = "{question}\nReason step by step and write the final answer as \\boxed{{answer}}."
+    """What the user says; `{question}` is replaced."""
+
+
+class Jsonl(Config):
+    """Prompts from a JSON Lines file of one's own."""
+
+    name: Literal["jsonl"] = "jsonl"
+    path: DataSource
+    """The JSON Lines file (plain or .gz)."""
+    prompt_field: str = "prompt"
+    """Field with the prompt's text."""
+    reference_field: str = "reference"
+    """Field with the reference answer; empty where a row has none."""
+    completion_field: str = "completion"
+    """Field with the demonstration that `sft` imitates."""
+    num_problems: PositiveInt = 1_000_000
+    """The first rows of the file that are used; fewer when the file is shorter."""
+
+
+Prompts = Annotated[Sums | Gsm8k | Jsonl, Field(discriminator="name")]
+
+
+class ExactAnswer(Config):
+    """Rule reward: the completion's extracted final answer equals the reference."""
+
+    name: Literal["exact-answer"] = "exact-answer"
+    extraction: Extraction = "boxed"
+    """How the final answer is found in the completion."""
+    correct: float = 1.0
+    """Reward of an equal answer."""
+    incorrect: float = -1.0
+    """Reward of any other completion, also of one without an answer."""
+
+
+class Sampling(Config):
+    """How the behaviour policy samples completions."""
+
+    temperature: NonNegativeFloat = 1.0
+    """Divides the logits; 0 takes the most probable token."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus: the smallest set of tokens with at least this probability is kept."""
+    max_tokens: PositiveInt = 256
+    """Longest completion; one that reaches it without an end-of-sequence token is truncated."""
+    batch_size: PositiveInt = 256
+    """Completions sampled at a time. Changes speed and memory, and no result."""
+
+
+class Optimizer(Config):
+    """AdamW with a linear warm-up, then a constant, linear or cosine schedule."""
+
+    learning_rate: PositiveFloat = 1e-5
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What follows the warm-up; `linear` and `cosine` end at 0."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which the learning rate rises from 0."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Decay of the gradient's first and second moments."""
+    epsilon: PositiveFloat = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay."""
+    max_grad_norm: NonNegativeFloat = 1.0
+    """Global gradient norm above which gradients are scaled down; 0 never clips."""
+
+
+class LlamaInit(Config):
+    """A Llama policy with random weights and a character tokenizer: small enough to train from scratch on a CPU."""
+
+    name: Literal["llama"] = "llama"
+    characters: Annotated[str, Field(min_length=1, max_length=512)] = "0123456789+=;"
+    """The alphabet of the character tokenizer, in the order of its ids (after the special tokens)."""
+    hidden_size: PositiveInt = 96
+    """Width of the residual stream."""
+    intermediate_size: PositiveInt = 256
+    """Width of the feed-forward layers."""
+    num_layers: PositiveInt = 3
+    """Transformer blocks."""
+    num_heads: PositiveInt = 4
+    """Attention heads; divides `hidden_size`."""
+    max_positions: PositiveInt = 128
+    """Longest prompt plus completion, in tokens."""
+
+
+class Validation(Config):
+    """Greedy Pass@1 on problems that are never trained on, measured while training."""
+
+    prompts: Prompts
+    """The problems: a split or file of their own."""
+    extraction: Extraction = "boxed"
+    """How the final answer is found in the completion."""
+    max_tokens: PositiveInt = 256
+    """Longest completion."""
+    every_steps: PositiveInt = 10
+    """Optimizer steps between two measurements; the last step is always measured."""
+
+
+class StageConfig(Config):
+    """What every stage that runs as a process of its own has."""
+
+    seed: NonNegativeInt = 0
+    """Train seed of the run. A job sets it from its list of seeds."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU when the process sees one."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights. Softmax, KL and losses are float32 always."""
+    threads: PositiveInt = 1
+    """CPU threads of torch; part of the configuration because it can change the last bit of a sum."""
+
+
+class TrainingStageConfig(StageConfig):
+    """A stage with an optimizer and checkpoints."""
+
+    optimizer: Optimizer = Optimizer()
+    """The optimizer and its schedule."""
+    micro_batch_size: PositiveInt = 64
+    """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits."""
+    checkpoint_every_steps: PositiveInt = 50
+    """Optimizer steps between two resumable checkpoints."""
+    keep_checkpoints: PositiveInt = 2
+    """Resumable checkpoints kept on disk, newest first."""
+
+
+class SftConfig(TrainingStageConfig):
+    """Supervised warm-up (Eq. 1): -log pi(a_t|s_t) averaged over the tokens of the demonstrations."""
+
+    policy: ModelSource | LlamaInit
+    """The model to start from, or the configuration of a new one."""
+    prompts: Prompts
+    """Prompts with demonstrations."""
+    steps: PositiveInt = 300
+    """Optimizer steps."""
+    batch_size: PositiveInt = 64
+    """Demonstrations per optimizer step."""
+    validation: Validation | None = None
+    """Accuracy measured while training; null for none."""
+
+
+class PairsConfig(StageConfig):
+    """Preference pairs: sample from a policy, label by correctness, pair a correct with an incorrect completion."""
+
+    policy: ModelSource
+    """The policy that is sampled."""
+    prompts: Prompts
+    """Prompts with reference answers."""
+    sampling: Sampling = Sampling()
+    """How completions are drawn."""
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
+    """Completions per prompt."""
+    pairs_per_prompt: PositiveInt = 1
+    """Most pairs kept of one prompt. Prompts whose completions are all correct or all wrong give none."""
+    extraction: Extraction = "boxed"
+    """How the final answer is found in the completion."""
+    shuffle_preferences: bool = False
+    """Swap chosen and rejected at random: the control in which a reward model can learn nothing."""
+
+
+class DpoConfig(TrainingStageConfig):
+    """DPO reward model (Rafailov et al. 2023, arXiv 2305.18290): -log sigmoid(beta_dpo (ratio_chosen - ratio_rejected))."""
+
+    policy: ModelSource
+    """The model to start from, kept frozen as the reference."""
+    pairs: DataSource
+    """JSON Lines with `prompt`, `chosen`, `rejected`."""
+    beta_dpo: PositiveFloat = 0.1
+    """Strength of the KL term towards the reference; written to the reward model's manifest."""
+    nll_weight: NonNegativeFloat = 0.0
+    """Weight of the token-mean negative log-likelihood of the chosen completion."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Assumed share of flipped preferences (conservative DPO)."""
+    epochs: PositiveInt = 1
+    """Passes over the pairs."""
+    batch_size: PositiveInt = 32
+    """Pairs per optimizer step."""

@@ -1,0 +1,53 @@
+"""Experiments and jobs: what was submitted."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.models.base import Base, Created, PrimaryId, ShortText
+
+
+class Experiment(Base):
+    """One document that named several jobs."""
+
+    __tablename__ = "experiments"
+
+    id: Mapped[PrimaryId]
+    name: Mapped[ShortText]
+    description: Mapped[str] = mapped_column(default="")
+    document: Mapped[dict[str, Any]]
+    """The `ExperimentSpec` as submitted."""
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The submitter's `metadata`."""
+    created_at: Mapped[Created]
+
+
+class Job(Base):
+    """One spec over a list of seeds."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("experiment_id", "name"),
+        Index(None, "status", "id"),
+        Index(None, "experiment_id", "id"),
+    )
+
+    id: Mapped[PrimaryId]
+    experiment_id: Mapped[UUID | None] = mapped_column(ForeignKey("experiments.id"))
+    name: Mapped[ShortText]
+    kind: Mapped[ShortText]
+    method: Mapped[ShortText]
+    """The name under which its results are tabled."""
+    spec: Mapped[dict[str, Any]]
+    """The `JobSpec` as submitted."""
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The submitter's `metadata`."""
+    status: Mapped[ShortText] = mapped_column(default="queued")
+    """Derived from the runs' states in the transaction that changes one: queued, running, paused, or a terminal state."""
+    event_seq: Mapped[int] = mapped_column(default=0)
+    """Last sequence number of the job's events; taken by UPDATE ... RETURNING, so that events are gapless."""
+    version: Mapped[int] = mapped_column(default=1)
+    """Grows with every visible change: the ETag."""
+    created_at: Mapped[Created]

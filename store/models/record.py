@@ -1,0 +1,126 @@
+"""What runs leave behind: events, metrics, logs, checkpoints, results, completions."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.models.base import Base, Created, PrimaryId, ShortText
+
+
+class Event(Base):
+    """One thing that happened to a job or a run; `seq` is gapless per job."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id"))
+    attempt: Mapped[int | None] = mapped_column()
+    type: Mapped[ShortText]
+    """`job.created`, `run.state`, `run.checkpoint`, `run.message`."""
+    level: Mapped[ShortText] = mapped_column(default="info")
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[Created]
+
+
+class Metric(Base):
+    """One value of one named number at one step; written again by a resumed attempt, with the same value."""
+
+    __tablename__ = "metrics"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    value: Mapped[float | None] = mapped_column(Float)
+    """null where the number was not finite."""
+    attempt: Mapped[int]
+
+
+class LogChunk(Base):
+    """A piece of a run's standard output and error."""
+
+    __tablename__ = "log_chunks"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    chunk: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    created_at: Mapped[Created]
+
+
+class Checkpoint(Base):
+    """A directory with weights: a resumable state during the run, or the run's published model."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("run_id", "attempt", "kind", "step"),)
+
+    id: Mapped[PrimaryId]
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"))
+    attempt: Mapped[int]
+    kind: Mapped[ShortText]
+    """`state` (resumable) or `model` (weights alone, published at the end)."""
+    step: Mapped[int] = mapped_column(BigInteger)
+    path: Mapped[str]
+    """Relative to the artifact root."""
+    manifest_sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[Created]
+
+
+class Result(Base):
+    """A metric of one policy on one benchmark for one train seed and one eval seed in one decoding."""
+
+    __tablename__ = "results"
+    __table_args__ = (
+        UniqueConstraint("run_id", "benchmark", "metric", "decoding", "eval_seed", postgresql_nulls_not_distinct=True),
+        Index(None, "experiment_id", "method"),
+    )
+
+    id: Mapped[PrimaryId]
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"))
+    """The evaluation run."""
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    experiment_id: Mapped[UUID | None] = mapped_column(ForeignKey("experiments.id"))
+    checkpoint_id: Mapped[UUID | None] = mapped_column(ForeignKey("checkpoints.id"))
+    """The evaluated checkpoint; null for an imported model."""
+    method: Mapped[ShortText]
+    benchmark: Mapped[ShortText]
+    metric: Mapped[ShortText]
+    decoding: Mapped[ShortText]
+    train_seed: Mapped[int] = mapped_column(BigInteger)
+    eval_seed: Mapped[int | None] = mapped_column(BigInteger)
+    """null for greedy decoding."""
+    value: Mapped[float | None] = mapped_column(Float)
+    """null where nothing could be scored."""
+    num_examples: Mapped[int]
+    num_unscored: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[Created]
+
+
+class Completion(Base):
+    """One completion of an evaluation, with what was made of it."""
+
+    __tablename__ = "completions"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    """0-based order: benchmark, decoding, eval seed, example."""
+    benchmark: Mapped[ShortText]
+    example_id: Mapped[ShortText]
+    decoding: Mapped[ShortText]
+    train_seed: Mapped[int] = mapped_column(BigInteger)
+    eval_seed: Mapped[int | None] = mapped_column(BigInteger)
+    prompt: Mapped[str]
+    completion: Mapped[str]
+    reference: Mapped[str]
+    extracted: Mapped[str | None]
+    verdict: Mapped[ShortText]
+    """`correct`, `wrong`, `no_answer`, `timeout`, `error` or `skipped`."""
+    correct: Mapped[bool | None]
+    """null where our side failed; such a completion is counted in `num_unscored`."""
+    truncated: Mapped[bool]

@@ -1,0 +1,13 @@
+"""Every table, imported so that `Base.metadata` is whole (migrations, tests)."""
+
+from store.models.access import ApiKey, IdempotencyKey, Session
+from store.models.base import Base
+from store.models.job import Experiment, Job
+from store.models.record import Checkpoint, Completion, Event, LogChunk, Metric, Result
+from store.models.run import Attempt, Run, RunDependency
+from store.models.worker import Worker
+
+__all__ = [
+    "ApiKey", "Attempt", "Base", "Checkpoint", "Completion", "Event", "Experiment", "IdempotencyKey", "Job",
+    "LogChunk", "Metric", "Result", "Run", "RunDependency", "Session", "Worker",
+]

@@ -1,0 +1,73 @@
+"""Settings of the platform, read once from `LCO_*` environment variables."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from lco.config import Config
+
+
+class Settings(Config):
+    """One field per variable `LCO_<NAME>`; the only place that reads the environment."""
+
+    data_dir: Path = Path("var")
+    """Everything the embedded platform writes: database, artifacts, keys, logs. Made with mode 0700."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty for SQLite in `data_dir`. Production: `postgresql+psycopg://...`."""
+    broker_url: str = ""
+    """`redis://...` switches dispatch to Celery; empty uses the local loop that polls SQL."""
+    artifact_root: Path = Path()
+    """Run directories; `data_dir/artifacts` when empty. Shared by all workers and the API."""
+    models_root: Path = Path()
+    """Imported models, one directory a name; `data_dir/models` when empty."""
+    data_root: Path = Path()
+    """Data files that jobs may name as `data:RELATIVE/PATH`; `data_dir/data` when empty."""
+    host: str = "127.0.0.1"
+    """Address the API binds. Anything but loopback is refused while no API key exists."""
+    port: int = Field(default=8642, ge=0, le=65535)
+    """Port of the API; 0 takes a free one."""
+    allowed_hosts: str = "127.0.0.1,localhost,[::1]"
+    """Host headers accepted, comma-separated."""
+    slots: PositiveInt = 2
+    """Runs that a worker supervises at a time."""
+    labels: str = ""
+    """Labels that a worker offers, comma-separated."""
+    gpus: str = ""
+    """GPU indices that a worker hands out, comma-separated."""
+    queues: str = ""
+    """Queues a worker serves, comma-separated; empty for `lco.cpu`, and `lco.gpu` where it has GPUs."""
+    lease_seconds: PositiveFloat = 20.0
+    """Silence of a heartbeat counter after which an attempt is lost, on the reaper's own clock."""
+    beat_seconds: PositiveFloat = 2.0
+    """Time between two heartbeats."""
+    stop_seconds: PositiveFloat = 60.0
+    """Time a run has to checkpoint after SIGTERM before it is killed."""
+    poll_seconds: PositiveFloat = 0.1
+    """Time between two looks at the queue while idle."""
+    max_infra_failures: PositiveInt = 5
+    """Attempts that infrastructure may end before the run fails."""
+    api_key: str = ""
+    """Key that the command line and the client send; empty reads `data_dir/admin-key`."""
+    url: str = ""
+    """Address of the API for the command line and the client; empty reads `data_dir/api-url`."""
+
+    @classmethod
+    def from_environment(cls, **overrides: object) -> "Settings":
+        """The settings of this process; keyword arguments win over the environment.
+
+        Raises:
+            ValueError: a variable does not parse, or `LCO_<NAME>` is no setting.
+        """
+        prefix = "LCO_"
+        values = {
+            name.removeprefix(prefix).lower(): value
+            for name, value in os.environ.items()
+            if name.startswith(prefix) and name not in _FOREIGN
+        }
+        values.update({name: str(value) for name, value in overrides.items()})
+        return cls.model_validate(values, strict=False)
+
+
+_FOREIGN = frozenset({"LCO_PARENT_FD", "LCO_TEST_DATABASE_URL", "LCO_TEST_REDIS_URL"})
+"""Variables with the prefix that are no settings."""

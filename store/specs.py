@@ -1,0 +1,242 @@
+"""What is submitted: a `JobSpec` per kind of job, and an experiment that names several jobs.
+
+An input of a job is a string with a scheme, never a path: `job:NAME` (a job of the same experiment), `job_...` (any job),
+`ckpt_...` (a checkpoint), `model:NAME` (an imported model) or `data:RELATIVE/PATH` (below the operator's data root).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
+
+from evaluation.config import EvalConfig
+from lco.algorithms import TrainConfig
+from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+_ID = r"[0-9a-hjkmnp-tv-z]{26}"
+_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_REFERENCES = {
+    "job-name": re.compile(r"job:(?P<value>[a-z0-9][a-z0-9._-]{0,63})"),
+    "job-id": re.compile(rf"(?P<value>job_{_ID})"),
+    "checkpoint-id": re.compile(rf"(?P<value>ckpt_{_ID})"),
+    "model": re.compile(rf"model:(?P<value>{_SEGMENT})"),
+    "data": re.compile(rf"data:(?P<value>{_SEGMENT}(/{_SEGMENT}){{0,7}})"),
+}
+_ALLOWED = {
+    "model": ("job-name", "job-id", "checkpoint-id", "model"),
+    "reward-model": ("job-name", "job-id", "checkpoint-id"),
+    "data": ("job-name", "job-id", "data"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One input of a spec."""
+
+    pointer: tuple[str, ...]
+    """Where it stands in the config: keys from the top."""
+    source: Literal["model", "reward-model", "data"]
+    """What the stage needs."""
+    scheme: str
+    """`job-name`, `job-id`, `checkpoint-id`, `model` or `data`."""
+    value: str
+    """The name, id or relative path, without the scheme."""
+
+
+def parse_reference(pointer: tuple[str, ...], source: Source, text: str) -> Reference:
+    """What an input string refers to.
+
+    Raises:
+        ValueError: no known scheme, or one that cannot give what the stage needs. A bare path is never accepted.
+    """
+    for scheme in _ALLOWED[source.kind]:
+        if match := _REFERENCES[scheme].fullmatch(text):
+            return Reference(pointer, source.kind, scheme, match["value"])
+    raise ValueError(f"{'.'.join(pointer)}: {text[:80]!r} is none of {', '.join(_ALLOWED[source.kind])}")
+
+
+def references(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[Reference]:
+    """Every input of a config, found by the `Source` marks of its fields, in their order."""
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        here = (*pointer, name)
+        if isinstance(value, str) and (source := _source_of(field)) is not None:
+            yield parse_reference(here, source, value)
+        elif isinstance(value, Config):
+            yield from references(value, here)
+        elif isinstance(value, list | tuple):
+            for position, item in enumerate(value):
+                if isinstance(item, Config):
+                    yield from references(item, (*here, str(position)))
+
+
+def _source_of(field: Any) -> Source | None:
+    """The mark of a field, also where the annotated type is one member of a union."""
+    for mark in field.metadata:
+        if isinstance(mark, Source):
+            return mark
+    for member in getattr(field.annotation, "__args__", ()):
+        for mark in getattr(member, "__metadata__", ()):
+            if isinstance(mark, Source):
+                return mark
+    return None
+
+
+def replaced(document: dict[str, Any], pointer: tuple[str, ...], value: str) -> None:
+    """Sets the value at a pointer of a JSON document, in place."""
+    place: Any = document
+    for key in pointer[:-1]:
+        place = place[int(key)] if isinstance(place, list) else place[key]
+    place[pointer[-1]] = value
+
+
+class Resources(Config):
+    """What a run needs of the worker that takes it."""
+
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    """GPUs; the run's process sees exactly these. More than one starts it under torchrun."""
+    labels: Annotated[list[Name], Field(max_length=16)] = []
+    """Labels that the worker must offer."""
+
+
+def _reject_seed(config: StageConfig) -> StageConfig:
+    if "seed" in config.model_fields_set:
+        raise ValueError("seed: train seeds belong to the job's `seeds`")
+    return config
+
+
+_NoSeed = AfterValidator(_reject_seed)
+
+
+class _JobSpec(Config):
+    """What every kind of job has."""
+
+    name: Name
+    """Name of the job; unique in its experiment."""
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=64)] = [0]
+    """Train seeds: one run each."""
+    method: Annotated[str, Field(max_length=64)] = ""
+    """The name under which results are tabled; empty takes the job that made the evaluated policy."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Runs with a higher priority are claimed first."""
+    after: Annotated[list[Name], Field(max_length=64)] = []
+    """Jobs of the same experiment to wait for although no input comes from them."""
+    resources: Resources = Resources()
+    """What a run needs of the worker."""
+    metadata: Annotated[dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)] = {}
+    """Labels of one's own."""
+
+    @model_validator(mode="after")
+    def _inputs_and_seeds_are_sound(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: a seed stands twice")
+        list(references(self.config))  # type: ignore[attr-defined]
+        return self
+
+
+class SftSpec(_JobSpec):
+    """Supervised warm-up."""
+
+    kind: Literal["sft"]
+    config: Annotated[SftConfig, _NoSeed]
+    """The stage's configuration."""
+
+
+class PairsSpec(_JobSpec):
+    """Preference pairs from a policy's own completions."""
+
+    kind: Literal["pairs"]
+    config: Annotated[PairsConfig, _NoSeed]
+    """The stage's configuration."""
+
+
+class DpoSpec(_JobSpec):
+    """DPO reward model."""
+
+    kind: Literal["dpo"]
+    config: Annotated[DpoConfig, _NoSeed]
+    """The stage's configuration."""
+
+
+class TrainingSpec(_JobSpec):
+    """The RL loop."""
+
+    kind: Literal["train"]
+    config: Annotated[TrainConfig, _NoSeed]
+    """The stage's configuration."""
+
+
+class EvaluationSpec(_JobSpec):
+    """Benchmarks of one policy."""
+
+    kind: Literal["evaluation"]
+    config: Annotated[EvalConfig, _NoSeed]
+    """The stage's configuration."""
+
+
+JobSpec = Annotated[SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec, Field(discriminator="kind")]
+
+
+class ExperimentSpec(Config):
+    """Several jobs and how they depend on each other: `job:NAME` inputs and `after` make the edges, run by run of one seed."""
+
+    name: Name
+    """Name of the experiment."""
+    description: Annotated[str, Field(max_length=2000)] = ""
+    """What it is for."""
+    jobs: Annotated[list[JobSpec], Field(min_length=1, max_length=256)]
+    """The jobs, in any order."""
+    metadata: Annotated[dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)] = {}
+    """Labels of one's own."""
+
+    @model_validator(mode="after")
+    def _graph_is_sound(self) -> Self:
+        by_name = {job.name: job for job in self.jobs}
+        if len(by_name) != len(self.jobs):
+            raise ValueError("jobs: two jobs have one name")
+        for job in self.jobs:
+            for dependency in dependencies(job):
+                if dependency not in by_name:
+                    raise ValueError(f"jobs.{job.name}: depends on {dependency!r}, which this experiment does not have")
+                if missing := sorted(set(job.seeds) - set(by_name[dependency].seeds)):
+                    raise ValueError(f"jobs.{job.name}.seeds: {missing} are not among those of {dependency!r}")
+        in_order(self.jobs)
+        return self
+
+
+def dependencies(job: _JobSpec) -> list[str]:
+    """Names of the jobs of the same experiment that a job waits for, each once, in order of mention."""
+    inputs = [reference.value for reference in references(job.config) if reference.scheme == "job-name"]  # type: ignore[attr-defined]
+    return list(dict.fromkeys([*inputs, *job.after]))
+
+
+def in_order(jobs: list[Any]) -> list[Any]:
+    """The jobs sorted so that each stands after those it depends on.
+
+    Raises:
+        ValueError: they depend on each other in a circle.
+    """
+    waiting = {job.name: set(dependencies(job)) for job in jobs}
+    by_name = {job.name: job for job in jobs}
+    ordered = []
+    while waiting:
+        ready = [name for name, needs in waiting.items() if not needs & waiting.keys()]
+        if not ready:
+            raise ValueError(f"jobs: {', '.join(sorted(waiting))} depend on each other in a circle")
+        for name in ready:
+            ordered.append(by_name[name])
+            del waiting[name]
+    return ordered
+
+
+def method_of(job: _JobSpec) -> str:
+    """The method under which a job's results are tabled: as stated, else the job that made the policy, else the job itself."""
+    if job.method:
+        return job.method
+    policies = [r.value for r in references(job.config) if r.pointer == ("policy",)]  # type: ignore[attr-defined]
+    return policies[0] if isinstance(job, EvaluationSpec) and policies else job.name
