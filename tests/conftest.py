@@ -1,0 +1,132 @@
+"""Fixtures of every room: settings in a directory of the test's own, migrated databases, real PostgreSQL and Redis.
+
+The schema always comes from the migrations, which run once per session and engine; a test gets a copy.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from store.settings import Settings
+from tests import servers
+
+if TYPE_CHECKING:
+    from store.database import Database
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+for _name in [name for name in os.environ if name.startswith("LCO_") and not name.startswith("LCO_TEST_")]:
+    del os.environ[_name]  # what the developer's shell says is no part of a test
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an embedded platform in the test's own directory; its port is a free one."""
+    return Settings(data_dir=tmp_path / "var", port=0)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file to which every migration was applied; copy it, do not open it."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("migrated"))
+    from store.database import migrate
+
+    migrate(settings)
+    path = sqlite_path(settings)
+    leftovers = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
+    assert not any(leftover.exists() and leftover.stat().st_size for leftover in leftovers), "the copy would lack it"
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server; use `postgres_database` for a database in it."""
+    with servers.postgresql(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server, shared by the session's tests: give queues names of your own, or leave them empty."""
+    with servers.redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Name of a PostgreSQL database to which every migration was applied; a template for others, never connected to."""
+    from store.database import migrate
+
+    with servers.new_database(postgres_url) as url:
+        migrate(Settings(data_dir=tmp_path_factory.mktemp("unused"), database_url=url))
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    with servers.new_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_settings(settings: Settings, migrated_sqlite: Path) -> Settings:
+    """Settings whose SQLite database is migrated and empty."""
+    path = sqlite_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutil.copyfile(migrated_sqlite, path)
+    return settings
+
+
+@pytest.fixture
+def postgres_settings(settings: Settings, postgres_url: str, migrated_postgres: str) -> Iterator[Settings]:
+    """Settings whose PostgreSQL database is migrated and empty."""
+    with servers.new_database(postgres_url, template=migrated_postgres) as url:
+        yield settings.model_copy(update={"database_url": url})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_settings(request: pytest.FixtureRequest) -> Settings:
+    """Settings with a migrated, empty database: the test runs on each engine."""
+    name = {"sqlite": "sqlite_settings", "postgresql": "postgres_settings"}[request.param]
+    fixture = request.getfixturevalue(name)
+    assert isinstance(fixture, Settings)
+    return fixture
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, settings: Settings) -> str:
+    """The URL of an empty database without any table: the test runs on each engine."""
+    if request.param == "sqlite":
+        return settings.sqlalchemy_url
+    return str(request.getfixturevalue("postgres_database"))
+
+
+@pytest.fixture
+def database(sqlite_settings: Settings) -> "Iterator[Database]":
+    """A migrated, empty SQLite database."""
+    yield from _open(sqlite_settings)
+
+
+@pytest.fixture
+def any_database(any_settings: Settings) -> "Iterator[Database]":
+    """A migrated, empty database: the test runs on each engine."""
+    yield from _open(any_settings)
+
+
+def _open(settings: Settings) -> "Iterator[Database]":
+    from store.database import Database, make_engine
+
+    engine = make_engine(settings)
+    try:
+        yield Database(engine)
+    finally:
+        engine.dispose()
+
+
+def sqlite_path(settings: Settings) -> Path:
+    """The file of an embedded database."""
+    return Path(settings.sqlalchemy_url.removeprefix("sqlite:///"))
