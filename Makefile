@@ -1,0 +1,72 @@
+# `make help` lists what there is. Everything lives in .venv and var; `make clean` removes both.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install lock demo test check smollm test-faults test-browser clean
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+TORCH := $(shell sed -n 's/^torch==//p' requirements-torch.lock)
+# Which interpreter makes the environment: the first of these that exists, 3.11 or later.
+SYSTEM_PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+PIP := $(PYTHON) -m pip --disable-pip-version-check
+# Two processes suit two cores: the tests start processes of their own.
+TEST_PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+install: $(STAMP) ## .venv with everything in it, and the console script .venv/bin/lco
+
+# torch goes first and by itself: the lock cannot name one hash for CPU and CUDA builds. Without a GPU the CPU build is taken where an
+# index offers one (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name further ones); otherwise pip's choice, which is a CUDA build of several GB.
+$(STAMP): requirements.lock requirements-torch.lock pyproject.toml Makefile
+	@test -n "$(SYSTEM_PYTHON)" || { echo "make: no Python found; install Python 3.11 or set SYSTEM_PYTHON" >&2; exit 1; }
+	@"$(SYSTEM_PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make: $(SYSTEM_PYTHON) is older than Python 3.11; set SYSTEM_PYTHON" >&2; exit 1; }
+	test -x $(PYTHON) || "$(SYSTEM_PYTHON)" -m venv $(VENV)
+	@if $(PYTHON) -c 'from importlib.metadata import version; assert version("torch").split("+")[0] == "$(TORCH)"' 2>/dev/null; then \
+		echo "torch $(TORCH) is installed"; \
+	elif [ -e /dev/nvidia0 ] || [ -e /dev/nvidiactl ]; then \
+		echo "installing torch $(TORCH) with CUDA"; \
+		$(PIP) install --quiet 'torch==$(TORCH),!=$(TORCH)+cpu' || $(PIP) install --quiet 'torch==$(TORCH)'; \
+	else \
+		echo "installing torch $(TORCH), the CPU build where there is one"; \
+		$(PIP) install --quiet 'torch==$(TORCH)+cpu' 2>/dev/null || $(PIP) install --quiet 'torch==$(TORCH)'; \
+	fi
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: ## requirements.lock anew (needs uv, and an index or UV_FIND_LINKS with torch's CPU build)
+	uv pip compile pyproject.toml --extra dev --generate-hashes --python-version 3.11 --no-annotate \
+		--no-emit-package torch --constraint <(echo 'torch==$(TORCH)+cpu') \
+		--custom-compile-command 'make lock' --quiet --output-file requirements.lock
+
+demo: $(STAMP) ## the main job, followed live; DETACH=1 stops the platform at the end, SERVICES=1 plays it through PostgreSQL, Redis, Celery
+	@$(PYTHON) -m api.demo $(if $(filter-out 0,$(DETACH)),--detach) $(if $(filter-out 0,$(SERVICES)),--services)
+
+test: $(STAMP) ## the whole test suite
+	$(PYTEST) -n $(TEST_PROCESSES) --dist loadgroup
+
+check: $(STAMP) ## ruff, mypy --strict, import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+smollm: $(STAMP) ## a real pretrained model on real questions, in short form
+	$(VENV)/bin/lco models import smollm2-135m
+	@$(PYTHON) -m api.demo --experiment experiments/smollm2-gsm8k.toml --short --detach
+
+test-faults: $(STAMP) ## kill -9 of trainer, supervisor and API at three stages of the demo (long)
+	$(PYTEST) -m faults -n 0 --timeout 3600
+
+test-browser: $(STAMP) ## the dashboard in a real Chromium
+	$(PYTEST) -m browser -n 0
+
+clean: ## removes .venv, var and caches
+	rm -rf $(VENV) var demo-report demo-report.json dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
