@@ -65,7 +65,7 @@ class Gsm8k(Config):
     """The JSON Lines file (plain or .gz)."""
     num_problems: PositiveInt = 1024
     """The first rows of the file that are used; fewer when the file is shorter."""
-    instruction: str = "{question}\nReason step by step and write the final answer as \\boxed{{answer}}."
+    instruction: str = "{question}\nReason step by step and write the final answer as \\boxed{answer}."
     """What the user says; `{question}` is replaced."""
 
 
@@ -110,7 +110,7 @@ class Sampling(Config):
     max_tokens: PositiveInt = 256
     """Longest completion; one that reaches it without an end-of-sequence token is truncated."""
     batch_size: PositiveInt = 256
-    """Completions sampled at a time. Changes speed and memory, and no result."""
+    """Completions sampled at a time. Changes speed and memory, and a result only where two tokens tie to the last bit."""
 
 
 class Optimizer(Config):
@@ -170,8 +170,8 @@ class StageConfig(Config):
     """Train seed of the run. A job sets it from its list of seeds."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU when the process sees one."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights. Softmax, KL and losses are float32 always."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type of the matrix products. Weights, optimizer state, softmax, KL and losses are float32 always."""
     threads: PositiveInt = 1
     """CPU threads of torch; part of the configuration because it can change the last bit of a sum."""
 

@@ -1,0 +1,104 @@
+"""Save and resume: weights, optimizer and rollout buffer as safetensors, counters as JSON, the manifest last.
+
+Random numbers need no saving: every draw has a seed of its own, named by the train seed and the step.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lco.manifest import Manifest, newest_checkpoint, sync_directory, write_manifest
+from lco.policy import Policy, copy_weights, named_weights
+from lco.stage import Stage
+
+_WEIGHTS = "weights.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+_BUFFER = "buffer.safetensors"
+_STATE = "state.json"
+
+
+def save_checkpoint(
+    stage: Stage,
+    step: int,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    buffer: dict[str, Tensor] | None,
+    keep: int,
+) -> None:
+    """Writes `checkpoints/step-NNNNNN` whole or not at all, and drops those older than the newest `keep`.
+
+    Args:
+        state: counters, as JSON.
+        buffer: tensors of a half-used rollout buffer; None between iterations.
+    """
+    root = stage.run_dir / "checkpoints"
+    final = root / f"step-{step:06d}"
+    temporary = root / f".step-{step:06d}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(named_weights(policy.model), temporary / _WEIGHTS)
+    save_file(_optimizer_tensors(optimizer), temporary / _OPTIMIZER)
+    if buffer is not None:
+        save_file(buffer, temporary / _BUFFER)
+    (temporary / _STATE).write_text(json.dumps(state))
+    names = sorted(path.name for path in temporary.iterdir())
+    write_manifest(temporary, step=step, outputs={}, include=names)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    sync_directory(root)
+    stage.checkpoint(step, final)
+    for old in sorted(root.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+
+
+def restore_checkpoint(
+    stage: Stage, policy: Policy, optimizer: torch.optim.Optimizer
+) -> tuple[int, dict[str, Any], dict[str, Tensor] | None]:
+    """Loads the newest verified checkpoint of this run into policy and optimizer.
+
+    Returns:
+        Its step, counters and rollout buffer; step 0 and nothing where there is none.
+    """
+    manifest: Manifest | None = newest_checkpoint(stage.earlier)
+    if manifest is None:
+        return 0, {}, None
+    directory = manifest.directory
+    copy_weights(directory / _WEIGHTS, policy.model)
+    _load_optimizer(optimizer, load_file(directory / _OPTIMIZER))
+    buffer_path = directory / _BUFFER
+    buffer = None
+    if buffer_path.exists():
+        buffer = {name: tensor.to(policy.device) for name, tensor in load_file(buffer_path).items()}
+    stage.event("info", f"resumed from step {manifest.step}")
+    return manifest.step, json.loads((directory / _STATE).read_bytes()), buffer
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.contiguous()
+        for index, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def publish_model(stage: Stage, step: int, directory: Path, **details: Any) -> None:
+    """Makes the run's directory complete: the model it holds is its output."""
+    name = directory.relative_to(stage.run_dir).as_posix()
+    write_manifest(stage.run_dir, step=step, outputs={"model": name}, include=[name], **details)
+    shutil.rmtree(stage.run_dir / "checkpoints", ignore_errors=True)

@@ -1,0 +1,141 @@
+"""DPO reward model (Rafailov et al. 2023, arXiv 2305.18290); its reference is kept. `python -m lco.dpo CONFIG.json RUN_DIR`."""
+
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
+from lco.config import DpoConfig
+from lco.losses import action_log_probs
+from lco.optimization import Fitting
+from lco.policy import Policy, load_policy, save_reward_model
+from lco.prompts import read_jsonl, text_field
+from lco.rollout import sequence_tensors
+from lco.seeds import derived_seed
+from lco.stage import Stage, Stopped, run_stage
+
+
+@dataclass(slots=True)
+class Pair:
+    """A preference with the reference's log-probabilities of both completions, summed over tokens."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    reference_chosen: float = 0.0
+    reference_rejected: float = 0.0
+
+
+def tune(config: DpoConfig, stage: Stage) -> None:
+    """Tunes a policy on preferences; the output is the reward model with its reference and its beta.
+
+    Raises:
+        Stopped: asked to stop; the state is saved.
+        ValueError: an input is wrong.
+        NonFinite: three steps in a row had no finite gradient.
+    """
+    torch.set_num_threads(config.threads)
+    policy = load_policy(Path(config.policy), config)
+    pairs = _load_pairs(Path(config.pairs), policy)
+    steps_per_epoch = max(1, len(pairs) // config.batch_size)
+    total_steps = config.epochs * steps_per_epoch
+    _score_reference(policy, pairs, config.micro_batch_size, stage)
+    fitting = Fitting(policy.model, config.optimizer, total_steps)
+    step, state, _ = restore_checkpoint(stage, policy, fitting.optimizer)
+    fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
+    while step < total_steps:
+        epoch, share = divmod(step, steps_per_epoch)
+        order = list(range(len(pairs)))
+        random.Random(derived_seed(config.seed, "dpo", epoch)).shuffle(order)
+        chosen = [pairs[index] for index in order[share * config.batch_size : (share + 1) * config.batch_size]]
+        sums: dict[str, float] = {}
+        metrics = fitting.update(step, _losses(policy, chosen, config, sums))
+        metrics |= {f"train/{name}": value / len(chosen) for name, value in sums.items()}
+        step += 1
+        stage.progress(step, total_steps, "fitting preferences")
+        stage.metrics(step, metrics)
+        if (stage.is_stopping or step % config.checkpoint_every_steps == 0) and step < total_steps:
+            counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
+            save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
+            if stage.is_stopping:
+                raise Stopped
+    save_reward_model(policy, Path(config.policy), config.beta_dpo, stage.run_dir / "model")
+    publish_model(stage, total_steps, stage.run_dir / "model", beta_dpo=config.beta_dpo, seed=config.seed)
+
+
+def dpo_loss(
+    chosen_B: Tensor, rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor, config: DpoConfig
+) -> tuple[Tensor, Tensor]:
+    """-log sigmoid(beta_dpo (ratio_chosen - ratio_rejected)) per pair, and the margin beta_dpo (...) itself, `[B]` each.
+
+    Args:
+        chosen_B: log-probability of the whole chosen completion under the policy; the others accordingly.
+    """
+    margin_B = config.beta_dpo * ((chosen_B - reference_chosen_B) - (rejected_B - reference_rejected_B))
+    smoothing = config.label_smoothing
+    return -(1 - smoothing) * logsigmoid(margin_B) - smoothing * logsigmoid(-margin_B), margin_B
+
+
+def _load_pairs(path: Path, policy: Policy) -> list[Pair]:
+    """The pairs of a file. Ids are used as sampled where they are this tokenizer's reading of the text."""
+    pairs = []
+    for row_number, row in read_jsonl(path):
+        completions = []
+        for field in ("chosen", "rejected"):
+            text = text_field(path, row_number, row, field)
+            ids = row.get(f"{field}_ids")
+            is_ours = isinstance(ids, list) and all(isinstance(i, int) and 0 <= i < policy.vocab_size for i in ids)
+            if not (is_ours and ids and policy.decode(ids) == text):
+                ids = policy.encode_completion(text)
+            completions.append(ids)
+        prompt_ids = policy.encode_prompt(text_field(path, row_number, row, "prompt"))
+        pairs.append(Pair(prompt_ids, *completions))
+    if not pairs:
+        raise ValueError(f"{path}: no pairs")
+    return pairs
+
+
+def _sequence_log_probs(policy: Policy, pairs: list[Pair]) -> Tensor:
+    """Log-probabilities of whole completions, the chosen ones first, then the rejected, `[2B]`."""
+    completions = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
+    ids_BT, attention_mask_BT, mask_BT, actions_N = sequence_tensors(
+        [pair.prompt_ids for pair in pairs] * 2, completions, policy.device
+    )
+    logprobs_N = action_log_probs(policy.token_logits(ids_BT, attention_mask_BT, mask_BT), actions_N)
+    num_tokens_B = torch.tensor([len(ids) for ids in completions], device=policy.device)
+    sequence_N = torch.arange(len(completions), device=policy.device).repeat_interleave(num_tokens_B)
+    return torch.zeros(len(completions), device=policy.device).index_add(0, sequence_N, logprobs_N)
+
+
+@torch.no_grad()
+def _score_reference(policy: Policy, pairs: list[Pair], micro_batch_size: int, stage: Stage) -> None:
+    """Notes the reference's log-probabilities, before the first step changes the policy."""
+    for start in range(0, len(pairs), micro_batch_size):
+        stage.check()
+        part = pairs[start : start + micro_batch_size]
+        sums_B = _sequence_log_probs(policy, part)
+        for pair, chosen, rejected in zip(part, sums_B[: len(part)].tolist(), sums_B[len(part) :].tolist(), strict=True):
+            pair.reference_chosen, pair.reference_rejected = chosen, rejected
+
+
+def _losses(policy: Policy, pairs: list[Pair], config: DpoConfig, sums: dict[str, float]) -> Iterator[Tensor]:
+    num_chosen_tokens = sum(len(pair.chosen_ids) for pair in pairs)
+    for start in range(0, len(pairs), config.micro_batch_size):
+        part = pairs[start : start + config.micro_batch_size]
+        sums_B = _sequence_log_probs(policy, part)
+        chosen_B, rejected_B = sums_B.chunk(2)
+        reference = torch.tensor([(p.reference_chosen, p.reference_rejected) for p in part], device=policy.device)
+        loss_B, margin_B = dpo_loss(chosen_B, rejected_B, reference[:, 0], reference[:, 1], config)
+        for name, value in (("margin", margin_B), ("accuracy", (margin_B > 0).float())):
+            sums[name] = sums.get(name, 0.0) + value.sum().item()
+        yield loss_B.sum() / len(pairs) - config.nll_weight * chosen_B.sum() / num_chosen_tokens
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(DpoConfig, tune))

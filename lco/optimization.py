@@ -1,0 +1,78 @@
+"""AdamW, its schedule, and one guarded optimizer step."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from lco.config import Optimizer
+from lco.stage import NonFinite
+
+MAX_SKIPPED_STEPS = 3
+"""Steps in a row without a finite gradient after which a run stops."""
+
+
+def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.AdamW:
+    """AdamW over all parameters; no weight decay on vectors (norms, biases)."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+        fused=True,
+    )
+
+
+def learning_rate(config: Optimizer, step: int, total_steps: int) -> float:
+    """The learning rate of a step, counted from 0: linear warm-up, then the schedule down to 0 after the last step."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    factor = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+    return config.learning_rate * factor[config.schedule]
+
+
+class Fitting:
+    """An optimizer with its schedule: turns the losses of one step into one update."""
+
+    def __init__(self, model: nn.Module, config: Optimizer, total_steps: int) -> None:
+        self.model = model
+        self.config = config
+        self.total_steps = total_steps
+        self.optimizer = make_optimizer(model, config)
+        self.num_skipped_in_a_row = 0
+
+    def update(self, step: int, losses: Iterable[Tensor]) -> dict[str, float]:
+        """Sums the gradients of the losses, clips and applies them; a step that is not finite is skipped and counted.
+
+        Args:
+            losses: one scalar per micro-batch, each already weighted so that they add up to the step's loss. They are
+                made one at a time: each is backpropagated before the next is asked for.
+
+        Returns:
+            `train/loss`, `train/grad_norm` (before clipping) and `train/learning_rate`.
+
+        Raises:
+            NonFinite: three steps in a row were skipped.
+        """
+        rate = learning_rate(self.config, step, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        limit = self.config.max_grad_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        if math.isfinite(norm) and math.isfinite(total):
+            self.optimizer.step()
+            self.num_skipped_in_a_row = 0
+        else:
+            self.num_skipped_in_a_row += 1
+            if self.num_skipped_in_a_row >= MAX_SKIPPED_STEPS:
+                raise NonFinite(f"loss or gradient not finite in {MAX_SKIPPED_STEPS} steps in a row, last at step {step + 1}")
+        return {"train/loss": total, "train/grad_norm": norm, "train/learning_rate": rate}

@@ -1,0 +1,95 @@
+"""Preference pairs from a policy's own completions, labelled by correctness. `python -m lco.pairs CONFIG.json RUN_DIR`."""
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lco.answers import grade
+from lco.config import PairsConfig
+from lco.manifest import write_manifest
+from lco.policy import Policy, load_policy
+from lco.prompts import Prompt, load_prompts
+from lco.rollout import sample
+from lco.seeds import derived_seed
+from lco.stage import Stage, run_stage
+
+
+def make_pairs(config: PairsConfig, stage: Stage) -> None:
+    """Samples, labels and pairs; the run directory's output is `pairs.jsonl` (`prompt`, `chosen`, `rejected` and their ids).
+
+    Raises:
+        Stopped: asked to stop; sampling starts again when resumed, with the same completions.
+        ValueError: an input is wrong, or no prompt has both a correct and an incorrect completion.
+    """
+    torch.set_num_threads(config.threads)
+    policy = load_policy(Path(config.policy), config)
+    prompts = load_prompts(config.prompts, config.seed)
+    rows: list[dict[str, Any]] = []
+    num_correct = 0
+    chunk = max(1, config.sampling.batch_size // config.samples_per_prompt)
+    for start in range(0, len(prompts), chunk):
+        stage.check()
+        stage.progress(start, len(prompts), "sampling")
+        some = prompts[start : start + chunk]
+        for prompt, (correct, incorrect) in zip(some, _labelled(config, policy, some), strict=True):
+            num_correct += len(correct)
+            rows += _paired(config, policy, prompt, correct, incorrect)
+    if not rows:
+        raise ValueError("prompts: none of them has both a correct and an incorrect completion")
+    path = stage.run_dir / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    num_sampled = len(prompts) * config.samples_per_prompt
+    stage.progress(len(prompts), len(prompts), "done")
+    stage.metrics(1, {"train/accuracy": num_correct / num_sampled, "train/num_pairs": float(len(rows))})
+    write_manifest(stage.run_dir, step=len(rows), outputs={"pairs": path.name}, include=[path.name], num_pairs=len(rows))
+
+
+def _labelled(
+    config: PairsConfig, policy: Policy, prompts: list[Prompt]
+) -> list[tuple[list[list[int]], list[list[int]]]]:
+    """The distinct correct and incorrect completions of each prompt, in the order of sampling."""
+    repeated = [prompt for prompt in prompts for _ in range(config.samples_per_prompt)]
+    seeds = [
+        derived_seed(config.seed, "pairs", prompt.id, number)
+        for prompt in prompts
+        for number in range(config.samples_per_prompt)
+    ]
+    completions = sample(policy, [policy.encode_prompt(p.text) for p in repeated], seeds, config.sampling)
+    labelled: list[tuple[list[list[int]], list[list[int]]]] = [([], []) for _ in prompts]
+    for position, (prompt, ids) in enumerate(zip(repeated, completions, strict=True)):
+        correct, incorrect = labelled[position // config.samples_per_prompt]
+        is_correct = grade(policy.decode(ids), prompt.reference, config.extraction).is_correct
+        bucket = correct if is_correct else incorrect
+        if ids not in bucket:
+            bucket.append(ids)
+    return labelled
+
+
+def _paired(
+    config: PairsConfig, policy: Policy, prompt: Prompt, correct: list[list[int]], incorrect: list[list[int]]
+) -> list[dict[str, Any]]:
+    draw = random.Random(derived_seed(config.seed, "pairing", prompt.id))
+    couples = [(good, bad) for good in correct for bad in incorrect]
+    rows = []
+    for good, bad in draw.sample(couples, min(config.pairs_per_prompt, len(couples))):
+        if config.shuffle_preferences and draw.random() < 0.5:
+            good, bad = bad, good
+        rows.append(
+            {
+                "prompt_id": prompt.id,
+                "prompt": prompt.text,
+                "chosen": policy.decode(good),
+                "rejected": policy.decode(bad),
+                "chosen_ids": good,
+                "rejected_ids": bad,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(PairsConfig, make_pairs))

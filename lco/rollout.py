@@ -1,0 +1,231 @@
+"""The behaviour policy samples; `Rollout` and `Batch`, the two types every later file speaks.
+
+Shapes: B sequences, T time, N trained tokens of all B sequences one after another, V vocabulary, K entries of the support.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from lco.config import Sampling
+from lco.policy import Policy
+from lco.prompts import Prompt
+from lco.seeds import uniforms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A prompt, one completion of the behaviour policy, and its reward."""
+
+    prompt: Prompt
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    """The sampled ids, with the end-of-sequence token where it was sampled; never tokenized again from text."""
+    completion: str
+    """The text, special tokens left out."""
+    is_truncated: bool
+    """The completion reached `max_tokens` without an end."""
+    reward: float = 0.0
+    is_correct: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Support:
+    """The vocabulary entries with a known advantage, for N tokens. `ids_NK` is None where K = V: the whole vocabulary."""
+
+    ids_NK: Tensor | None
+    valid_NK: Tensor | None
+    """False at an entry that stands in its row already; None with the whole vocabulary."""
+    behaviour_logits_NK: Tensor
+    """z_old, float32."""
+    advantages_NK: Tensor
+    behaviour_logsumexp_N: Tensor
+    """Of z_old over the whole vocabulary."""
+    behaviour_max_N: Tensor
+    """Largest z_old of the whole vocabulary."""
+    tail_advantages_N: Tensor
+    """The one advantage of all entries outside the support; unused where K = V."""
+    is_agreed_N: Tensor
+    """True where policy and reward model are both sure of the sampled token (the agreement gate)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """Sequences to fit, right-padded, and what is known of their N trained tokens."""
+
+    input_ids_BT: Tensor
+    attention_mask_BT: Tensor
+    mask_BT: Tensor
+    """True at position t where the token at t + 1 is trained."""
+    num_tokens_B: Tensor
+    """Trained tokens of each sequence."""
+    actions_N: Tensor
+    """The sampled tokens."""
+    weights_N: Tensor
+    """What each token's loss is multiplied by before the sum; set for a whole optimizer step."""
+    behaviour_logprobs_N: Tensor
+    advantages_N: Tensor
+    """Advantage of the sampled token."""
+    reference_logprobs_N: Tensor
+    """log pi_0 of the sampled token; 0 where no term needs it."""
+    support: Support | None = None
+
+    def select(self, indices_B: Tensor) -> Self:
+        """The batch of some of the sequences, in the given order, without columns that none of them needs."""
+        starts_B = self.num_tokens_B.cumsum(0) - self.num_tokens_B
+        ranges = [
+            torch.arange(start, start + count, device=self.actions_N.device)
+            for start, count in zip(
+                starts_B[indices_B].tolist(), self.num_tokens_B[indices_B].tolist(), strict=True
+            )
+        ]
+        rows_N = torch.cat(ranges) if ranges else torch.zeros(0, dtype=torch.long, device=self.actions_N.device)
+        width = int(self.attention_mask_BT[indices_B].sum(1).max()) if len(indices_B) else 0
+        values: dict[str, Tensor | Support | None] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_BT"):
+                values[field.name] = value[indices_B, :width]
+            elif field.name.endswith("_B"):
+                values[field.name] = value[indices_B]
+            elif isinstance(value, Tensor):
+                values[field.name] = value[rows_N]
+        if self.support is not None:
+            values["support"] = Support(
+                **{
+                    field.name: None if (value := getattr(self.support, field.name)) is None else value[rows_N]
+                    for field in fields(Support)
+                }
+            )
+        return type(self)(**values)  # type: ignore[arg-type]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor under a flat name, for a checkpoint."""
+        found = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        if self.support is not None:
+            for field in fields(Support):
+                if (value := getattr(self.support, field.name)) is not None:
+                    found[f"support.{field.name}"] = value
+        return {name: value.contiguous() for name, value in found.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
+        """The batch that `tensors` flattened."""
+        of_support = {n.removeprefix("support."): t for n, t in tensors.items() if n.startswith("support.")}
+        support = Support(**{f.name: of_support.get(f.name) for f in fields(Support)}) if of_support else None  # type: ignore[arg-type]
+        own = {name: tensor for name, tensor in tensors.items() if not name.startswith("support.")}
+        return cls(**own, support=support)
+
+
+def padded(sequences: list[list[int]], pad_id: int, side: str = "right") -> tuple[Tensor, Tensor]:
+    """Token ids `[B, T]` and their attention mask, padded on one side."""
+    width = max(map(len, sequences))
+    ids_BT = torch.full((len(sequences), width), pad_id)
+    mask_BT = torch.zeros((len(sequences), width), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        span = slice(0, len(sequence)) if side == "right" else slice(width - len(sequence), width)
+        ids_BT[row, span] = torch.tensor(sequence)
+        mask_BT[row, span] = 1
+    return ids_BT, mask_BT
+
+
+def sequence_tensors(
+    prompts: list[list[int]], completions: list[list[int]], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Right-padded ids, attention mask and mask of trained positions `[B, T]`, and the trained tokens `[N]`.
+
+    Masks come from lengths, never from ids: a sampled token may equal the padding.
+    """
+    ids_BT, attention_mask_BT = padded([p + c for p, c in zip(prompts, completions, strict=True)], pad_id=0)
+    mask_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        mask_BT[row, len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
+    actions_N = torch.tensor([token for completion in completions for token in completion], dtype=torch.long)
+    return ids_BT.to(device), attention_mask_BT.to(device), mask_BT.to(device), actions_N.to(device)
+
+
+@torch.no_grad()
+def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:
+    """One completion per prompt: token ids, with the end-of-sequence token where it was sampled.
+
+    Each completion draws its own uniform numbers from its own seed by inverting the cumulative distribution, so the
+    order and the company of the prompts decide nothing.
+
+    Raises:
+        ValueError: a prompt with `max_tokens` more does not fit into the model.
+    """
+    longest = max(map(len, prompts))
+    if longest + sampling.max_tokens > policy.max_positions:
+        raise ValueError(
+            f"max_tokens: a prompt of {longest} tokens and {sampling.max_tokens} more exceed "
+            f"the model's {policy.max_positions} positions"
+        )
+    completions: list[list[int]] = []
+    for start in range(0, len(prompts), sampling.batch_size):
+        stop = start + sampling.batch_size
+        completions += _sample_batch(policy, prompts[start:stop], seeds[start:stop], sampling)
+    return completions
+
+
+def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:
+    device = policy.device
+    ids_BT, attention_mask_BT = (tensor.to(device) for tensor in padded(prompts, policy.eos_id, side="left"))
+    uniforms_BT = torch.from_numpy(uniforms(seeds, sampling.max_tokens)).to(device)
+    rows_B = torch.arange(len(prompts), device=device)  # which completion each live row of the cache belongs to
+    tokens_BT = torch.full((len(prompts), sampling.max_tokens), policy.eos_id, device=device)
+    lengths_B = torch.full((len(prompts),), sampling.max_tokens, device=device)
+    is_done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    cache = DynamicCache()
+    inputs_BT = ids_BT
+    positions_BT = (attention_mask_BT.cumsum(1) - 1).clamp(min=0)
+    for t in range(sampling.max_tokens):
+        with torch.autocast(device.type, torch.bfloat16, enabled=policy.precision == torch.bfloat16):
+            output = policy.model(
+                input_ids=inputs_BT,
+                attention_mask=attention_mask_BT,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        logits_BV = output.logits[:, -1, : policy.vocab_size].float()
+        next_B = draw(logits_BV, uniforms_BT[rows_B, t], sampling.temperature, sampling.top_p)
+        live_B = ~is_done_B
+        tokens_BT[rows_B[live_B], t] = next_B[live_B]
+        ended_B = live_B & (next_B == policy.eos_id)
+        lengths_B[rows_B[ended_B]] = t + 1
+        is_done_B = is_done_B | ended_B
+        num_live = int((~is_done_B).sum())
+        if num_live == 0:
+            break
+        attention_mask_BT = torch.nn.functional.pad(attention_mask_BT, (0, 1), value=1)
+        positions_BT = positions_BT[:, -1:] + 1
+        inputs_BT = next_B[:, None]
+        if num_live <= len(rows_B) // 2:  # finished rows leave once they are the majority
+            keep = (~is_done_B).nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            rows_B, is_done_B, inputs_BT = rows_B[keep], is_done_B[keep], inputs_BT[keep]
+            attention_mask_BT, positions_BT = attention_mask_BT[keep], positions_BT[keep]
+    tokens, lengths = tokens_BT.tolist(), lengths_B.tolist()
+    return [row[:length] for row, length in zip(tokens, lengths, strict=True)]
+
+
+def draw(logits_BV: Tensor, uniforms_B: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Tokens `[B]` drawn by inverse transform from softmax(logits / temperature) cut to its nucleus; temperature 0 is argmax."""
+    if temperature == 0:
+        return logits_BV.argmax(-1)
+    probs_BV = (logits_BV / temperature).softmax(-1, dtype=torch.float64)
+    order_BV = None
+    if top_p < 1:
+        probs_BV, order_BV = probs_BV.sort(-1, descending=True, stable=True)
+        before_BV = probs_BV.cumsum(-1) - probs_BV
+        probs_BV = probs_BV.masked_fill(before_BV >= top_p, 0.0)
+    cumulative_BV = probs_BV.cumsum(-1)
+    thresholds_B1 = uniforms_B[:, None].to(torch.float64) * cumulative_BV[:, -1:]
+    drawn_B1 = torch.searchsorted(cumulative_BV, thresholds_B1, right=True).clamp(max=logits_BV.shape[-1] - 1)
+    if order_BV is not None:
+        drawn_B1 = order_BV.gather(-1, drawn_B1)
+    return drawn_B1[:, 0]

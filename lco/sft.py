@@ -1,0 +1,75 @@
+"""Supervised warm-up (Eq. 1). `python -m lco.sft CONFIG.json RUN_DIR`."""
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
+from lco.config import LlamaInit, SftConfig
+from lco.losses import sft
+from lco.optimization import Fitting
+from lco.policy import Policy, initial_policy, load_policy
+from lco.prompts import load_prompts
+from lco.rollout import sequence_tensors
+from lco.seeds import derived_seed
+from lco.stage import Stage, Stopped, run_stage
+from lco.validation import Validator
+
+
+def warm_up(config: SftConfig, stage: Stage) -> None:
+    """Imitates demonstrations; the run directory's output is the model.
+
+    Raises:
+        Stopped: asked to stop; the state is saved.
+        ValueError: an input is wrong.
+        NonFinite: three steps in a row had no finite gradient.
+    """
+    torch.set_num_threads(config.threads)
+    if isinstance(config.policy, LlamaInit):
+        policy = initial_policy(config.policy, config)
+    else:
+        policy = load_policy(Path(config.policy), config)
+    prompts = [prompt for prompt in load_prompts(config.prompts, config.seed) if prompt.demonstration]
+    if not prompts:
+        raise ValueError("prompts: none of them has a demonstration")
+    examples = [(policy.encode_prompt(p.text), policy.encode_completion(p.demonstration)) for p in prompts]
+    validator = Validator(config.validation, policy) if config.validation else None
+    fitting = Fitting(policy.model, config.optimizer, config.steps)
+    step, state, _ = restore_checkpoint(stage, policy, fitting.optimizer)
+    fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
+    while step < config.steps:
+        draw = random.Random(derived_seed(config.seed, "sft", step))
+        chosen = sorted(draw.choices(examples, k=config.batch_size), key=lambda example: len(example[0]) + len(example[1]))
+        metrics = fitting.update(step, _losses(policy, chosen, config.micro_batch_size))
+        step += 1
+        if validator and (step % validator.config.every_steps == 0 or step == config.steps):
+            metrics |= validator.measure()
+        stage.progress(step, config.steps, "fitting demonstrations")
+        stage.metrics(step, metrics)
+        is_last = step == config.steps
+        if (stage.is_stopping or step % config.checkpoint_every_steps == 0) and not is_last:
+            counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
+            save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
+            if stage.is_stopping:
+                raise Stopped
+    policy.save(stage.run_dir / "model")
+    publish_model(stage, config.steps, stage.run_dir / "model", seed=config.seed)
+
+
+def _losses(policy: Policy, examples: list[tuple[list[int], list[int]]], micro_batch_size: int) -> Iterator[Tensor]:
+    num_tokens = sum(len(completion) for _, completion in examples)
+    for start in range(0, len(examples), micro_batch_size):
+        part = examples[start : start + micro_batch_size]
+        ids_BT, attention_mask_BT, mask_BT, actions_N = sequence_tensors(
+            [prompt for prompt, _ in part], [completion for _, completion in part], policy.device
+        )
+        logits_NV = policy.token_logits(ids_BT, attention_mask_BT, mask_BT)
+        yield sft(logits_NV, actions_N).sum() / num_tokens
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(SftConfig, warm_up))

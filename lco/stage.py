@@ -1,0 +1,168 @@
+"""A stage as a process: `python -m lco.STAGE CONFIG.json RUN_DIR`. Progress out, orders to stop in, errors classified. No torch.
+
+Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to (a checkpoint is saved), 2 a mistake in the
+configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end of the pipe `LCO_PARENT_FD` both
+ask to stop; an orphan that has not stopped after `ORPHAN_SECONDS` ends itself.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import tomllib
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+EXIT_STOPPED = 75
+EXIT_USER = 2
+ORPHAN_SECONDS = 4.0
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class Stopped(Exception):
+    """The stage was asked to stop and saved its state."""
+
+
+class NonFinite(Exception):
+    """Losses or gradients were not finite, several steps in a row."""
+
+
+class Stage:
+    """What a stage's body is given: where to write, what to resume from, and whether to stop."""
+
+    def __init__(self, run_dir: Path, resume_from: list[Path]) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self.run_dir = run_dir
+        self.earlier = [run_dir, *resume_from]
+        """Directories that may hold this run's state, this attempt's first."""
+        self._progress = (run_dir / "progress.jsonl").open("a", encoding="utf-8")
+        self._stop = threading.Event()
+        self._started = time.monotonic()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether somebody asked the stage to stop."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Asks the stage to stop at its next step boundary."""
+        self._stop.set()
+
+    def check(self) -> None:
+        """Where nothing needs saving.
+
+        Raises:
+            Stopped: somebody asked the stage to stop.
+        """
+        if self.is_stopping:
+            raise Stopped
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._progress.write(json.dumps(record, allow_nan=False) + "\n")
+        self._progress.flush()
+
+    def progress(self, step: int, total: int, message: str) -> None:
+        """How far the stage is, in its own unit."""
+        self._write({"type": "progress", "step": step, "total": total, "message": message})
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Named numbers of one step; also a line of the log."""
+        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        self._write({"type": "metrics", "step": step, "values": finite})
+        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in values.items())
+        print(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}", flush=True)
+
+    def checkpoint(self, step: int, directory: Path) -> None:
+        """A resumable checkpoint is complete."""
+        self._write({"type": "checkpoint", "step": step, "path": directory.relative_to(self.run_dir).as_posix()})
+
+    def event(self, level: str, message: str) -> None:
+        """Something a person should know."""
+        self._write({"type": "event", "level": level, "message": message})
+        print(f"{level}: {message}", flush=True)
+
+
+def run_stage(
+    config_type: type[ConfigT], body: Callable[[ConfigT, Stage], None], arguments: list[str] | None = None
+) -> int:
+    """Parses the command line, runs a stage's body and gives the process's exit status."""
+    parser = argparse.ArgumentParser(description=(config_type.__doc__ or "").partition("\n")[0])
+    parser.add_argument("config", type=Path, help="the stage's configuration, JSON or TOML")
+    parser.add_argument("run_dir", type=Path, help="directory for everything the stage writes; resumed when it has a state")
+    parser.add_argument(
+        "--resume-from", type=Path, nargs="*", default=[], metavar="DIR", help="run directories of earlier attempts, newest first"
+    )
+    options = parser.parse_args(arguments)
+    stage = Stage(options.run_dir, options.resume_from)
+    signal.signal(signal.SIGTERM, lambda *_: stage.stop())
+    signal.signal(signal.SIGINT, lambda *_: stage.stop())
+    _watch_parent(stage)
+    try:
+        body(read_config(options.config, config_type), stage)
+        return 0
+    except Stopped:
+        print("stopped; the state is saved", flush=True)
+        return EXIT_STOPPED
+    except Exception as error:
+        outcome = classify(error)
+        if outcome != "user":
+            traceback.print_exc()
+        message = str(error) or type(error).__name__
+        print(f"{outcome} error: {message}", file=sys.stderr, flush=True)
+        document = {"outcome": outcome, "code": type(error).__name__, "message": message[:4000]}
+        (options.run_dir / "error.json").write_text(json.dumps(document))
+        return EXIT_USER if outcome == "user" else 1
+
+
+def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
+    """The configuration in a JSON or TOML file.
+
+    Raises:
+        ValueError: the file cannot be read or a field is wrong; the message names every field.
+    """
+    try:
+        content = path.read_bytes()
+        text = json.dumps(tomllib.loads(content.decode())) if path.suffix == ".toml" else content
+        return config_type.model_validate_json(text)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}" for e in error.errors()]
+        raise ValueError(f"{path}: " + "; ".join(lines)) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def classify(error: Exception) -> str:
+    """Whose fault an exception is: `user`, `oom`, `non_finite` or `infra`."""
+    if isinstance(error, NonFinite):
+        return "non_finite"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "oom"
+    if isinstance(error, RuntimeError) and "not enough memory" in str(error):
+        return "oom"
+    return "user" if isinstance(error, ValueError) else "infra"
+
+
+def _watch_parent(stage: Stage) -> None:
+    """Ends the process when the pipe that its supervisor holds open ends, after a chance to save its state."""
+    descriptor = os.environ.get("LCO_PARENT_FD")
+    if descriptor is None:
+        return
+
+    def watch() -> None:
+        while os.read(int(descriptor), 1):
+            pass
+        print("the supervisor is gone; saving the state", flush=True)
+        stage.stop()
+        time.sleep(ORPHAN_SECONDS)
+        os._exit(EXIT_STOPPED)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

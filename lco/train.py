@@ -1,0 +1,192 @@
+"""The RL loop: sample -> reward -> advantages -> targets -> loss -> step. `python -m lco.train CONFIG.json RUN_DIR`.
+
+One iteration samples `prompts_per_iteration x group_size` completions from the policy as it stands (the behaviour policy),
+scores the sampled ids, and takes `inner_epochs x steps_per_epoch` optimizer steps on them. Every random draw is named by
+(train seed, iteration, ...), so a run resumed at any step is bit for bit the uninterrupted run on a CPU.
+
+Departures from the paper: the defaults keep the advantage's own scale and pull to the starting policy (`reference_kl`), where
+the paper z-scores per time step; presets give the paper's settings.
+"""
+
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lco.algorithms import Algorithm, TrainConfig
+from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
+from lco.diagnostics import token_sums
+from lco.estimation import Estimator
+from lco.losses import LOSSES, token_weights
+from lco.optimization import Fitting
+from lco.policy import Policy, load_policy
+from lco.prompts import Prompt, load_prompts
+from lco.rewards import rule_reward
+from lco.rollout import Batch, Rollout, sample
+from lco.seeds import derived_seed
+from lco.stage import Stage, Stopped, run_stage
+from lco.validation import Validator
+
+
+def train(config: TrainConfig, stage: Stage) -> None:
+    """Trains a policy; the run directory's output is the trained model.
+
+    Raises:
+        Stopped: asked to stop; the state is saved.
+        ValueError: an input is wrong.
+        NonFinite: three steps in a row had no finite gradient.
+    """
+    torch.set_num_threads(config.threads)
+    policy = load_policy(Path(config.policy), config)
+    estimator = Estimator(config, policy)
+    algorithm = estimator.algorithm
+    prompts = load_prompts(config.prompts, config.seed)
+    validator = Validator(config.validation, policy) if config.validation else None
+    steps_per_iteration = config.inner_epochs * config.steps_per_epoch
+    total_steps = config.iterations * steps_per_iteration
+    fitting = Fitting(policy.model, config.optimizer, total_steps)
+    step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer)
+    fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
+    batch = Batch.from_tensors(buffer) if buffer is not None else None
+
+    def checkpoint() -> None:
+        is_between_iterations = step % steps_per_iteration == 0
+        tensors = None if is_between_iterations or batch is None else batch.tensors()
+        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
+        save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, config.keep_checkpoints)
+
+    while step < total_steps:
+        iteration, inner_step = divmod(step, steps_per_iteration)
+        stage.progress(step, total_steps, f"iteration {iteration + 1} of {config.iterations}")
+        started = time.monotonic()
+        metrics: dict[str, float] = {}
+        if inner_step == 0:
+            rollouts = collect(config, policy, prompts, iteration)
+            batch = estimator.batch(rollouts)
+            metrics |= rollout_metrics(rollouts, batch)
+        assert batch is not None, "a checkpoint inside an iteration holds its batch"
+        part = _minibatch(config, batch, iteration, inner_step)
+        metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
+        step += 1
+        if validator and (step % validator.config.every_steps == 0 or step == total_steps):
+            metrics |= validator.measure()
+        metrics["time/step_seconds"] = time.monotonic() - started
+        stage.metrics(step, metrics)
+        if stage.is_stopping and step < total_steps:
+            checkpoint()
+            raise Stopped
+        if step % config.checkpoint_every_steps == 0 and step < total_steps:
+            checkpoint()
+    stage.progress(total_steps, total_steps, "saving the model")
+    policy.save(stage.run_dir / "model")
+    publish_model(stage, total_steps, stage.run_dir / "model", algorithm=algorithm.name, seed=config.seed)
+
+
+def collect(config: TrainConfig, policy: Policy, prompts: list[Prompt], iteration: int) -> list[Rollout]:
+    """Samples and rewards one iteration's completions, the group of a prompt side by side."""
+    chosen = [
+        prompts[index]
+        for index in _prompt_indices(len(prompts), config.prompts_per_iteration, iteration, config.seed)
+        for _ in range(config.group_size)
+    ]
+    seeds = [derived_seed(config.seed, "rollout", iteration, position) for position in range(len(chosen))]
+    encoded = {prompt.id: policy.encode_prompt(prompt.text) for prompt in chosen}
+    prompt_ids = [encoded[prompt.id] for prompt in chosen]
+    completions = sample(policy, prompt_ids, seeds, config.sampling)
+    rollouts = []
+    for prompt, ids, completion_ids in zip(chosen, prompt_ids, completions, strict=True):
+        text = policy.decode(completion_ids)
+        reward, is_correct = rule_reward(config.reward, prompt, text)
+        rollouts.append(
+            Rollout(
+                prompt=prompt,
+                prompt_ids=ids,
+                completion_ids=completion_ids,
+                completion=text,
+                is_truncated=completion_ids[-1] != policy.eos_id,
+                reward=reward,
+                is_correct=is_correct,
+            )
+        )
+    return rollouts
+
+
+def _prompt_indices(num_prompts: int, count: int, iteration: int, seed: int) -> list[int]:
+    """Positions of an iteration's prompts: consecutive pieces of one endless sequence of shuffled passes."""
+    indices = []
+    for position in range(iteration * count, (iteration + 1) * count):
+        lap, offset = divmod(position, num_prompts)
+        indices.append(_shuffled(num_prompts, derived_seed(seed, "prompts", lap))[offset])
+    return indices
+
+
+def _shuffled(count: int, seed: int, _cache: dict[tuple[int, int], list[int]] = {}) -> list[int]:  # noqa: B006
+    """0..count-1 in an order drawn from the seed; the last two orders are kept."""
+    key = (count, seed)
+    if key not in _cache:
+        order = list(range(count))
+        random.Random(seed).shuffle(order)
+        if len(_cache) > 1:
+            _cache.clear()
+        _cache[key] = order
+    return _cache[key]
+
+
+def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: int) -> Batch:
+    """The share of an iteration's completions that one optimizer step takes, with its loss weights, short ones first."""
+    epoch, share = divmod(inner_step, config.steps_per_epoch)
+    num_sequences = len(batch.num_tokens_B)
+    order = list(range(num_sequences))
+    random.Random(derived_seed(config.seed, "order", iteration, epoch)).shuffle(order)
+    size = num_sequences // config.steps_per_epoch
+    indices_B = torch.tensor(order[share * size : (share + 1) * size], device=batch.num_tokens_B.device)
+    lengths_B = batch.attention_mask_BT[indices_B].sum(1)
+    part = batch.select(indices_B[lengths_B.argsort(stable=True)])
+    part.weights_N = token_weights(part.num_tokens_B, config.algorithm.token_reduction)
+    return part
+
+
+def fit(
+    policy: Policy, fitting: Fitting, algorithm: Algorithm, batch: Batch, micro_batch_size: int, step: int
+) -> dict[str, float]:
+    """One optimizer step on a batch, in micro-batches.
+
+    Returns:
+        Loss, gradient norm, learning rate and the token means of `diagnostics.token_sums`.
+    """
+    loss_function = LOSSES[type(algorithm)]
+    sums: dict[str, Tensor] = {}
+
+    def losses() -> Iterator[Tensor]:
+        for start in range(0, len(batch.num_tokens_B), micro_batch_size):
+            stop = min(start + micro_batch_size, len(batch.num_tokens_B))
+            micro = batch.select(torch.arange(start, stop, device=batch.num_tokens_B.device))
+            logits_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
+            for name, value in token_sums(logits_NV.detach(), micro, algorithm).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            yield (loss_function(logits_NV, micro, algorithm) * micro.weights_N).sum()
+
+    metrics = fitting.update(step, losses())
+    num_tokens = len(batch.actions_N)
+    return metrics | {f"train/{name}": (value / num_tokens).item() for name, value in sums.items()}
+
+
+def rollout_metrics(rollouts: list[Rollout], batch: Batch) -> dict[str, float]:
+    """Means over one iteration's completions, and the spread of the raw advantages."""
+    count = len(rollouts)
+    spread = batch.advantages_N.std().item() if len(batch.advantages_N) > 1 else 0.0
+    return {
+        "train/reward": sum(rollout.reward for rollout in rollouts) / count,
+        "train/accuracy": sum(rollout.is_correct for rollout in rollouts) / count,
+        "train/completion_tokens": sum(len(rollout.completion_ids) for rollout in rollouts) / count,
+        "train/truncated": sum(rollout.is_truncated for rollout in rollouts) / count,
+        "train/advantage_std": spread,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(TrainConfig, train))
