@@ -22,10 +22,11 @@ from typing import Any
 
 import psycopg
 
+from api.children import Child, start_child
+
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _TRIES = 3
-_WATCH = 'cat >/dev/null; kill -s "$0" "$1"'
 
 
 @dataclass(slots=True)
@@ -34,23 +35,12 @@ class LocalServer:
 
     url: str
     """Where it answers, with its password."""
-    process: "subprocess.Popen[bytes]"
+    child: Child
     """The server itself."""
-    watcher: "subprocess.Popen[bytes]"
-    """Stops the server at the end-of-file of its standard input."""
-    stop_signal: signal.Signals
 
     def stop(self) -> None:
         """Ends the server, by force if it does not answer its signal."""
-        self.watcher.kill()
-        self.watcher.communicate()
-        if self.process.poll() is None:
-            self.process.send_signal(self.stop_signal)
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.child.stop(_STOP_SECONDS)
 
 
 def start_postgresql(directory: Path, *, durable: bool = True) -> LocalServer:
@@ -167,37 +157,15 @@ def _start(
     """Starts a server on a free port and waits until it answers, on another port if somebody took it meanwhile."""
     for _ in range(_TRIES):
         port = free_port()
-        with log.open("ab") as stream:
-            process = subprocess.Popen(
-                command(port),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                start_new_session=True,  # Ctrl-C is for the demo, which then stops its servers in order
-                cwd="/",
-                **_as_user(user),
-            )
-        watcher = subprocess.Popen(
-            [
-                "/bin/sh",
-                "-c",
-                'cat >/dev/null; kill -s "$0" "$1"',
-                stop_signal.name.removeprefix("SIG"),
-                str(process.pid),
-            ],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        server = LocalServer(url(port), process, watcher, stop_signal)
+        child = start_child(command(port), log=log, stop_signal=stop_signal, cwd="/", **_as_user(user))
+        server = LocalServer(url(port), child)
         deadline = time.monotonic() + _START_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
+        while child.is_running() and time.monotonic() < deadline:
             if is_ready(server.url):
                 return server
             time.sleep(0.02)
         server.stop()
-    tail = log.read_text(errors="replace")[-2000:]
-    raise RuntimeError(f"{command(0)[0]} did not start; the end of {log}:\n{tail}")
+    raise RuntimeError(f"{command(0)[0]} did not start; the end of {log}:\n{child.tail()}")
 
 
 def _as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:

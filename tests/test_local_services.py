@@ -27,7 +27,7 @@ def test_postgresql_keeps_its_data_over_a_restart(tmp_path: Path) -> None:
                     connection.execute("INSERT INTO kept VALUES (1)")
             finally:
                 server.stop()
-            assert server.process.returncode == 0
+            assert server.child.process.returncode == 0
     finally:
         forget(tmp_path)
 
@@ -45,7 +45,7 @@ _STARTS_AND_IS_KILLED = """
 import os, sys
 from pathlib import Path
 from api.local_services import start_redis
-print(start_redis(Path(sys.argv[1])).process.pid, flush=True)
+print(start_redis(Path(sys.argv[1])).child.process.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
 
