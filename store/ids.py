@@ -1,6 +1,10 @@
-"""Identifiers: UUIDv7 in the database, a type prefix and 26 sortable characters on the wire (`job_01h455vb4pex5vsknk084sn02q`)."""
+"""Identifiers: UUIDv7 in the database; on the wire a type prefix and 26 sortable characters.
+
+Such as `job_01h455vb4pex5vsknk084sn02q`.
+"""
 
 import secrets
+import threading
 import time
 from uuid import UUID
 
@@ -10,12 +14,21 @@ _LENGTH = 26
 _MAX_UUID = (1 << 128) - 1
 
 
+_lock = threading.Lock()
+_last = 0
+
+
 def new_id() -> UUID:
-    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits; later ones sort after earlier ones."""
+    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits. Those of one process sort in the order they were made."""
+    global _last
     milliseconds = time.time_ns() // 1_000_000
     value = (milliseconds & ((1 << 48) - 1)) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
+    with _lock:
+        if value <= _last:  # the same millisecond, or a clock set back: count on from the last one
+            value = _last + 1 + secrets.randbits(32)
+        _last = value
     return UUID(int=value)
 
 

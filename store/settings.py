@@ -68,6 +68,60 @@ class Settings(Config):
         values.update({name: str(value) for name, value in overrides.items()})
         return cls.model_validate(values, strict=False)
 
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's URL with its driver; SQLite in `data_dir` where none is set."""
+        if not self.database_url:
+            return f"sqlite:///{self.data_dir.absolute() / 'lco.sqlite3'}"
+        for scheme in ("postgresql://", "postgres://"):
+            if self.database_url.startswith(scheme):
+                return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)
+        return self.database_url
 
-_FOREIGN = frozenset({"LCO_PARENT_FD", "LCO_TEST_DATABASE_URL", "LCO_TEST_REDIS_URL"})
+    @property
+    def artifacts(self) -> Path:
+        """Absolute path of the artifact root."""
+        return self._below_data_dir(self.artifact_root, "artifacts")
+
+    @property
+    def models(self) -> Path:
+        """Absolute path of the imported models."""
+        return self._below_data_dir(self.models_root, "models")
+
+    @property
+    def data(self) -> Path:
+        """Absolute path of the data files that jobs may name."""
+        return self._below_data_dir(self.data_root, "data")
+
+    @property
+    def gpu_indices(self) -> list[int]:
+        """GPUs that a worker hands out.
+
+        Raises:
+            ValueError: `gpus` is no list of different indices.
+        """
+        indices = [int(item) for item in _items(self.gpus)]
+        if len(set(indices)) != len(indices) or any(index < 0 for index in indices):
+            raise ValueError(f"LCO_GPUS: {self.gpus!r} is no list of different GPU indices")
+        return indices
+
+    @property
+    def label_list(self) -> list[str]:
+        """Labels that a worker offers."""
+        return _items(self.labels)
+
+    @property
+    def queue_list(self) -> list[str]:
+        """Queues that a worker serves."""
+        return _items(self.queues) or ["lco.cpu", *(["lco.gpu"] if self.gpu_indices else [])]
+
+    def _below_data_dir(self, stated: Path, name: str) -> Path:
+        return (self.data_dir / name if stated == Path() else stated).absolute()
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+_FOREIGN = frozenset({"LCO_PARENT_FD", "LCO_ATTEMPT", "LCO_TEST_DATABASE_URL", "LCO_TEST_REDIS_URL"})
 """Variables with the prefix that are no settings."""

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
@@ -19,7 +19,7 @@ class Event(Base):
     run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id"))
     attempt: Mapped[int | None] = mapped_column()
     type: Mapped[ShortText]
-    """`job.created`, `run.state`, `run.checkpoint`, `run.message`."""
+    """`job.created`, `job.state`, `run.state`, `run.checkpoint`, `run.message`."""
     level: Mapped[ShortText] = mapped_column(default="info")
     message: Mapped[str]
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -77,7 +77,11 @@ class Result(Base):
     __tablename__ = "results"
     __table_args__ = (
         UniqueConstraint("run_id", "benchmark", "metric", "decoding", "eval_seed", postgresql_nulls_not_distinct=True),
+        # SQLite counts two nulls as different: greedy rows need an index of their own.
+        Index("uq_results_greedy", "run_id", "benchmark", "metric", "decoding", unique=True,
+              sqlite_where=text("eval_seed IS NULL"), postgresql_where=text("eval_seed IS NULL")),
         Index(None, "experiment_id", "method"),
+        Index(None, "job_id"),
     )
 
     id: Mapped[PrimaryId]

@@ -104,5 +104,7 @@ class Attempt(Base):
     exit_code: Mapped[int | None] = mapped_column()
     error_message: Mapped[str] = mapped_column(default="")
     resumed_from_step: Mapped[int | None] = mapped_column()
+    last_step: Mapped[int] = mapped_column(default=0)
+    """Furthest step reported until it ended: tells a failure after progress from one that repeats itself."""
     started_at: Mapped[Created]
     ended_at: Mapped[datetime | None] = mapped_column()

@@ -1,0 +1,1 @@
+"""Alembic migrations, files named by date; package data, so that an installed platform can migrate."""

@@ -1,0 +1,171 @@
+"""Run directories, and the paths behind the inputs of a run. A path comes from an id or a checked name, never from a client."""
+
+import copy
+import os
+import stat
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from lco.manifest import read_manifest
+from store.errors import Invalid, NotFound
+from store.ids import decode_id, encode_id
+from store.models.record import Checkpoint
+from store.queue import Claim
+from store.settings import Settings
+from store.sources import serving_run, source_job_id, spec_of
+from store.specs import Reference, references, replaced
+
+
+def run_directory(settings: Settings, run_id: UUID, attempt: int) -> Path:
+    """Directory of one attempt: a zombie can only fill its own."""
+    return settings.artifacts / "runs" / encode_id("run", run_id) / str(attempt)
+
+
+def earlier_directories(settings: Settings, claim: Claim) -> list[Path]:
+    """Existing directories of the run's earlier attempts, newest first."""
+    directories = (run_directory(settings, claim.run_id, attempt) for attempt in claim.earlier_attempts)
+    return [directory for directory in directories if directory.is_dir()]
+
+
+def relative_path(settings: Settings, path: Path) -> str:
+    """The path relative to the artifact root, as rows keep it.
+
+    Raises:
+        ValueError: it is not below the artifact root.
+    """
+    return path.absolute().relative_to(settings.artifacts).as_posix()
+
+
+def below(root: Path, relative: str) -> Path:
+    """The path `relative` below `root`, by names alone.
+
+    Raises:
+        ValueError: it is absolute, empty, or has a `..`.
+    """
+    path = PurePosixPath(relative)
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\x00" in relative:
+        raise ValueError(f"{relative[:200]!r} is no path below a root")
+    return root.joinpath(*path.parts)
+
+
+def artifact_path(settings: Settings, relative: str) -> Path:
+    """Absolute path of what a row names relative to the artifact root.
+
+    Raises:
+        ValueError: it would lie elsewhere.
+    """
+    return below(settings.artifacts, relative)
+
+
+def model_directory(settings: Settings, name: str) -> Path:
+    """Directory of an imported model.
+
+    Raises:
+        ValueError: there is none of this name below the models root.
+    """
+    root = settings.models
+    place = below(root, name)
+    if not place.is_dir() or not place.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"there is no imported model {name!r}")
+    return place
+
+
+def data_file(settings: Settings, relative: str) -> Path:
+    """A regular file below the data root, reached without following a symbolic link.
+
+    Raises:
+        ValueError: there is none.
+    """
+    root = settings.data
+    *folders, name = below(root, relative).relative_to(root).parts
+    refusal = f"there is no data file {relative!r} below the data root"
+    try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ValueError(refusal) from error
+    try:
+        for part in folders:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise ValueError(refusal)
+    except OSError as error:
+        raise ValueError(refusal) from error
+    finally:
+        os.close(folder)
+    return root / relative
+
+
+def published_output(settings: Settings, run_id: UUID, attempt: int, role: str) -> Path:
+    """A finished run's output, after every file of its directory was checked against its manifest.
+
+    Args:
+        attempt: the run's `output_attempt`.
+        role: `model`, `pairs`, `results` or `completions`.
+
+    Raises:
+        ValueError: nothing is published, the directory is damaged, or it has no such output.
+    """
+    if attempt == 0:
+        raise ValueError(f"{encode_id('run', run_id)} has published nothing")
+    directory = run_directory(settings, run_id, attempt)
+    manifest = read_manifest(directory)
+    if role not in manifest.outputs:
+        raise ValueError(f"{encode_id('run', run_id)} has no output {role!r}")
+    return below(directory, manifest.outputs[role])
+
+
+def resolve_reference(
+    session: Session, settings: Settings, reference: Reference, *, seed: int, experiment_id: UUID | None
+) -> Path:
+    """The absolute path behind an input.
+
+    Raises:
+        ValueError: what it names is absent, unfinished or damaged.
+        NotFound: the job or checkpoint does not exist.
+    """
+    if reference.scheme == "model":
+        return model_directory(settings, reference.value)
+    if reference.scheme == "data":
+        return data_file(settings, reference.value)
+    if reference.scheme == "checkpoint-id":
+        query = select(Checkpoint.path).where(Checkpoint.id == decode_id("ckpt", reference.value))
+        relative = session.scalar(query)
+        if relative is None:
+            raise NotFound("checkpoint", reference.value)
+        directory = artifact_path(settings, relative)
+        if not directory.is_dir():
+            raise ValueError(f"the directory of {reference.value} is gone")
+        return directory
+    job_id = source_job_id(session, reference, experiment_id)
+    assert job_id is not None, reference
+    run = serving_run(session, job_id, seed)
+    if run is None:
+        raise ValueError(f"job {reference.value} has no run of seed {seed}")
+    return published_output(settings, run.id, run.output_attempt, "pairs" if reference.source == "data" else "model")
+
+
+def resolved_config(session: Session, settings: Settings, claim: Claim) -> dict[str, Any]:
+    """What the run's process reads: the spec's config with the run's seed and a path in place of every reference.
+
+    Raises:
+        Invalid: an input is absent or damaged; names its pointer.
+    """
+    spec = spec_of(claim.spec)
+    document = copy.deepcopy(claim.spec["config"])
+    assert isinstance(document, dict)
+    document["seed"] = claim.seed
+    for reference in references(spec.config):
+        try:
+            path = resolve_reference(
+                session, settings, reference, seed=claim.seed, experiment_id=claim.experiment_id
+            )
+        except (ValueError, NotFound) as error:
+            raise Invalid("/config/" + "/".join(reference.pointer), str(error)) from error
+        replaced(document, reference.pointer, str(path))
+    return document

@@ -1,0 +1,40 @@
+"""What the store refuses. No status codes here: `api/errors.py` maps these."""
+
+
+class StoreError(Exception):
+    """Base of everything the store refuses."""
+
+
+class NotFound(StoreError):
+    """There is no such thing."""
+
+    def __init__(self, what: str, identifier: object) -> None:
+        self.what = what
+        self.identifier = str(identifier)
+        super().__init__(f"there is no {what} {self.identifier}")
+
+
+class Conflict(StoreError):
+    """The thing is in a state that does not allow this."""
+
+    def __init__(self, code: str, message: str, current: str | None = None) -> None:
+        self.code = code
+        """Stable, for programs: `invalid_state`."""
+        self.message = message
+        self.current = current
+        """The state it is in."""
+        super().__init__(message)
+
+
+class NotYours(StoreError):
+    """The guard found no row: the attempt is over or another worker's. Kill the child, write nothing."""
+
+
+class Invalid(StoreError):
+    """A well-formed request that cannot be carried out: something it names does not exist or does not fit."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        self.pointer = pointer
+        """JSON pointer into what was submitted: `/config/policy`."""
+        self.message = message
+        super().__init__(f"{pointer}: {message}")

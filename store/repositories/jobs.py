@@ -1,0 +1,131 @@
+"""Jobs and experiments."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store.errors import NotFound
+from store.ids import encode_id
+from store.models.job import Experiment, Job
+from store.models.run import Run
+from store.repositories.paging import Order, Page, keyset_page
+from store.states import job_status
+
+
+class Jobs:
+    """Queries of jobs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, job_id: UUID) -> Job:
+        """One job.
+
+        Raises:
+            NotFound: there is none.
+        """
+        job = self._session.get(Job, job_id)
+        if job is None:
+            raise NotFound("job", encode_id("job", job_id))
+        return job
+
+    def page(
+        self,
+        limit: int = 20,
+        after: UUID | None = None,
+        before: UUID | None = None,
+        order: Order = "desc",
+        *,
+        status: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        method: str | None = None,
+        experiment_id: UUID | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Page[Job]:
+        """Jobs that meet every filter given."""
+        query = select(Job)
+        for column, value in (
+            (Job.status, status),
+            (Job.kind, kind),
+            (Job.name, name),
+            (Job.method, method),
+            (Job.experiment_id, experiment_id),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        if created_after is not None:
+            query = query.where(Job.created_at > created_after)
+        if created_before is not None:
+            query = query.where(Job.created_at < created_before)
+        for key, text in (metadata or {}).items():
+            query = query.where(Job.details[key].as_string() == text)
+        return keyset_page(self._session, query, Job.id, limit=limit, after=after, before=before, order=order)
+
+    def of_experiment(self, experiment_id: UUID) -> list[Job]:
+        """All jobs of an experiment, in the order of their creation."""
+        return list(self._session.scalars(select(Job).where(Job.experiment_id == experiment_id).order_by(Job.id)))
+
+
+class Experiments:
+    """Queries of experiments."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, experiment_id: UUID) -> Experiment:
+        """One experiment.
+
+        Raises:
+            NotFound: there is none.
+        """
+        experiment = self._session.get(Experiment, experiment_id)
+        if experiment is None:
+            raise NotFound("experiment", encode_id("exp", experiment_id))
+        return experiment
+
+    def page(
+        self,
+        limit: int = 20,
+        after: UUID | None = None,
+        before: UUID | None = None,
+        order: Order = "desc",
+        *,
+        name: str | None = None,
+        created_after: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Page[Experiment]:
+        """Experiments that meet every filter given."""
+        query = select(Experiment)
+        if name is not None:
+            query = query.where(Experiment.name == name)
+        if created_after is not None:
+            query = query.where(Experiment.created_at > created_after)
+        for key, text in (metadata or {}).items():
+            query = query.where(Experiment.details[key].as_string() == text)
+        return keyset_page(self._session, query, Experiment.id, limit=limit, after=after, before=before, order=order)
+
+    def statuses(self, experiment_ids: Iterable[UUID]) -> dict[UUID, str]:
+        """The status of each experiment: that of all its runs taken together."""
+        states = self.run_states(experiment_ids)
+        return {experiment_id: job_status(counts) for experiment_id, counts in states.items()}
+
+    def run_states(self, experiment_ids: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
+        """How many runs of each experiment are in each state."""
+        query = (
+            select(Job.experiment_id, Run.state, func.count())
+            .join(Run, Run.job_id == Job.id)
+            .where(Job.experiment_id.in_(list(experiment_ids)))
+            .group_by(Job.experiment_id, Run.state)
+        )
+        states: dict[UUID, dict[str, int]] = defaultdict(dict)
+        for experiment_id, state, count in self._session.execute(query):
+            assert experiment_id is not None
+            states[experiment_id][state] = count
+        return dict(states)

@@ -1,0 +1,223 @@
+"""What runs leave behind: events, logs, checkpoints, results and completions. Metrics have a file of their own."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store.errors import NotFound
+from store.ids import encode_id
+from store.models.job import Job
+from store.models.record import Checkpoint, Completion, Event, LogChunk, Result
+from store.models.run import Run
+from store.repositories.paging import Order, Page, keyset_page
+
+
+class Events:
+    """Queries of events."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def page(
+        self,
+        job_id: UUID,
+        limit: int = 100,
+        after: int | None = None,
+        before: int | None = None,
+        order: Order = "asc",
+        *,
+        run_id: UUID | None = None,
+        type: str | None = None,
+        level: str | None = None,
+    ) -> Page[Event]:
+        """Events of a job by their gapless sequence number."""
+        query = select(Event).where(Event.job_id == job_id)
+        for column, value in ((Event.run_id, run_id), (Event.type, type), (Event.level, level)):
+            if value is not None:
+                query = query.where(column == value)
+        return keyset_page(self._session, query, Event.seq, limit=limit, after=after, before=before, order=order)
+
+
+class Logs:
+    """Queries of the output of runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def chunks(
+        self, run_id: UUID, after: tuple[int, int] | None = None, limit: int = 100, attempt: int | None = None
+    ) -> Page[LogChunk]:
+        """Pieces of a run's output in their order.
+
+        Args:
+            after: (attempt, chunk) of the last piece seen.
+            attempt: of this attempt alone.
+        """
+        query = select(LogChunk).where(LogChunk.run_id == run_id)
+        if attempt is not None:
+            query = query.where(LogChunk.attempt == attempt)
+        if after is not None:
+            last_attempt, last_chunk = after
+            query = query.where(
+                (LogChunk.attempt > last_attempt) | ((LogChunk.attempt == last_attempt) & (LogChunk.chunk > last_chunk))
+            )
+        found = list(self._session.scalars(query.order_by(LogChunk.attempt, LogChunk.chunk).limit(limit + 1)))
+        return Page(found[:limit], len(found) > limit)
+
+    def tail(self, run_id: UUID, num_chunks: int = 20, attempt: int | None = None) -> list[LogChunk]:
+        """The last pieces of a run's output, in their order."""
+        query = select(LogChunk).where(LogChunk.run_id == run_id)
+        if attempt is not None:
+            query = query.where(LogChunk.attempt == attempt)
+        newest = query.order_by(LogChunk.attempt.desc(), LogChunk.chunk.desc()).limit(num_chunks)
+        return list(self._session.scalars(newest))[::-1]
+
+
+class Checkpoints:
+    """Queries of checkpoints."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, checkpoint_id: UUID) -> Checkpoint:
+        """One checkpoint.
+
+        Raises:
+            NotFound: there is none.
+        """
+        checkpoint = self._session.get(Checkpoint, checkpoint_id)
+        if checkpoint is None:
+            raise NotFound("checkpoint", encode_id("ckpt", checkpoint_id))
+        return checkpoint
+
+    def page(
+        self,
+        limit: int = 20,
+        after: UUID | None = None,
+        before: UUID | None = None,
+        order: Order = "desc",
+        *,
+        run_id: UUID | None = None,
+        job_id: UUID | None = None,
+        kind: str | None = None,
+    ) -> Page[Checkpoint]:
+        """Checkpoints that meet every filter given."""
+        query = select(Checkpoint)
+        if job_id is not None:
+            query = query.join(Run, Run.id == Checkpoint.run_id).where(Run.job_id == job_id)
+        if run_id is not None:
+            query = query.where(Checkpoint.run_id == run_id)
+        if kind is not None:
+            query = query.where(Checkpoint.kind == kind)
+        return keyset_page(self._session, query, Checkpoint.id, limit=limit, after=after, before=before, order=order)
+
+
+class Results:
+    """Queries of results and completions."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def page(
+        self,
+        limit: int = 20,
+        after: UUID | None = None,
+        before: UUID | None = None,
+        order: Order = "desc",
+        *,
+        experiment_id: UUID | None = None,
+        job_id: UUID | None = None,
+        run_id: UUID | None = None,
+        checkpoint_id: UUID | None = None,
+        method: str | None = None,
+        benchmark: str | None = None,
+        metric: str | None = None,
+        decoding: str | None = None,
+        train_seed: int | None = None,
+        eval_seed: int | None = None,
+    ) -> Page[Result]:
+        """Results that meet every filter given."""
+        query = select(Result)
+        for column, value in (
+            (Result.experiment_id, experiment_id),
+            (Result.job_id, job_id),
+            (Result.run_id, run_id),
+            (Result.checkpoint_id, checkpoint_id),
+            (Result.method, method),
+            (Result.benchmark, benchmark),
+            (Result.metric, metric),
+            (Result.decoding, decoding),
+            (Result.train_seed, train_seed),
+            (Result.eval_seed, eval_seed),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        return keyset_page(self._session, query, Result.id, limit=limit, after=after, before=before, order=order)
+
+    def all(self, *, experiment_id: UUID | None = None, job_id: UUID | None = None) -> list[Result]:
+        """Every result of an experiment or a job, for `statistics.results_table`."""
+        assert (experiment_id is None) != (job_id is None)
+        is_wanted = Result.job_id == job_id if experiment_id is None else Result.experiment_id == experiment_id
+        return list(self._session.scalars(select(Result).where(is_wanted).order_by(Result.id)))
+
+    def expected_seeds(
+        self, *, experiment_id: UUID | None = None, job_id: UUID | None = None
+    ) -> dict[str, set[int]]:
+        """The train seeds that each method was to be evaluated on, whether or not it was."""
+        assert (experiment_id is None) != (job_id is None)
+        is_wanted = Job.id == job_id if experiment_id is None else Job.experiment_id == experiment_id
+        query = (
+            select(Job.method, Run.seed).join(Run, Run.job_id == Job.id).where(is_wanted, Job.kind == "evaluation")
+        )
+        seeds: dict[str, set[int]] = defaultdict(set)
+        for method, seed in self._session.execute(query):
+            seeds[method].add(seed)
+        return dict(seeds)
+
+    def completions(
+        self,
+        run_id: UUID,
+        limit: int = 100,
+        after: int | None = None,
+        before: int | None = None,
+        order: Order = "asc",
+        *,
+        benchmark: str | None = None,
+        decoding: str | None = None,
+        eval_seed: int | None = None,
+        example_id: str | None = None,
+        verdict: str | None = None,
+    ) -> Page[Completion]:
+        """Completions of a run by their position."""
+        query = select(Completion).where(Completion.run_id == run_id)
+        for column, value in (
+            (Completion.benchmark, benchmark),
+            (Completion.decoding, decoding),
+            (Completion.eval_seed, eval_seed),
+            (Completion.example_id, example_id),
+            (Completion.verdict, verdict),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        return keyset_page(
+            self._session, query, Completion.position, limit=limit, after=after, before=before, order=order
+        )
+
+    def num_completions(self, run_id: UUID) -> int:
+        """How many completions a run has."""
+        return self._session.execute(
+            select(func.count()).select_from(Completion).where(Completion.run_id == run_id)
+        ).scalar_one()
+
+    def all_completions(self, run_id: UUID, batch: int = 500) -> Iterator[Completion]:
+        """Every completion of a run in its order, read in batches."""
+        after: int | None = None
+        while True:
+            page = self.completions(run_id, batch, after=after)
+            yield from page.rows
+            if not page.has_more:
+                return
+            after = page.rows[-1].position

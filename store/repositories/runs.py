@@ -1,0 +1,94 @@
+"""Runs, their attempts and dependencies."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store.database import database_time
+from store.errors import NotFound
+from store.ids import encode_id
+from store.models.run import Attempt, Run, RunDependency
+from store.repositories.paging import Order, Page, keyset_page
+from store.states import RunState
+
+
+class Runs:
+    """Queries of runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, run_id: UUID) -> Run:
+        """One run.
+
+        Raises:
+            NotFound: there is none.
+        """
+        run = self._session.get(Run, run_id)
+        if run is None:
+            raise NotFound("run", encode_id("run", run_id))
+        return run
+
+    def page(
+        self,
+        limit: int = 20,
+        after: UUID | None = None,
+        before: UUID | None = None,
+        order: Order = "desc",
+        *,
+        job_id: UUID | None = None,
+        state: str | None = None,
+        kind: str | None = None,
+        worker_id: UUID | None = None,
+    ) -> Page[Run]:
+        """Runs that meet every filter given."""
+        query = select(Run)
+        for column, value in (
+            (Run.job_id, job_id),
+            (Run.state, state),
+            (Run.kind, kind),
+            (Run.worker_id, worker_id),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        return keyset_page(self._session, query, Run.id, limit=limit, after=after, before=before, order=order)
+
+    def of_jobs(self, job_ids: Iterable[UUID]) -> dict[UUID, list[Run]]:
+        """All runs of some jobs, each job's in the order of their seeds."""
+        runs: dict[UUID, list[Run]] = defaultdict(list)
+        query = select(Run).where(Run.job_id.in_(list(job_ids))).order_by(Run.job_id, Run.seed)
+        for run in self._session.scalars(query):
+            runs[run.job_id].append(run)
+        return dict(runs)
+
+    def attempts(self, run_id: UUID) -> list[Attempt]:
+        """All attempts of a run, first to last."""
+        return list(self._session.scalars(select(Attempt).where(Attempt.run_id == run_id).order_by(Attempt.n)))
+
+    def needs(self, run_id: UUID) -> list[UUID]:
+        """The runs that a run waits for or waited for."""
+        query = select(RunDependency.needs_id).where(RunDependency.run_id == run_id)
+        return list(self._session.scalars(query.order_by(RunDependency.needs_id)))
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Number of runs by (state, queue)."""
+        query = select(Run.state, Run.queue, func.count()).group_by(Run.state, Run.queue)
+        return {(state, queue): count for state, queue, count in self._session.execute(query)}
+
+    def oldest_queued_seconds(self) -> dict[str, float]:
+        """For each queue with claimable runs: how long the one that waits longest has been claimable."""
+        moment = database_time(self._session)
+        query = (
+            select(Run.queue, func.min(Run.available_at))
+            .where(Run.state == RunState.QUEUED, Run.available_at <= moment)
+            .group_by(Run.queue)
+        )
+        return {queue: (moment - oldest).total_seconds() for queue, oldest in self._session.execute(query)}
+
+    def attempt_outcomes(self) -> dict[str, int]:
+        """Number of ended attempts by outcome."""
+        query = select(Attempt.outcome, func.count()).where(Attempt.outcome.is_not(None)).group_by(Attempt.outcome)
+        return {outcome: count for outcome, count in self._session.execute(query) if outcome is not None}

@@ -1,0 +1,59 @@
+"""What a finished run hands over to become rows, in the transaction that makes it succeed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow:
+    """One metric of an evaluation for one eval seed in one decoding."""
+
+    benchmark: str
+    metric: str
+    decoding: str
+    eval_seed: int | None
+    """None for greedy decoding."""
+    value: float | None
+    """None where nothing could be scored."""
+    num_examples: int
+    num_unscored: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRow:
+    """One completion of an evaluation, with what was made of it."""
+
+    benchmark: str
+    example_id: str
+    decoding: str
+    eval_seed: int | None
+    prompt: str
+    completion: str
+    reference: str
+    extracted: str | None
+    verdict: str
+    correct: bool | None
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRow:
+    """A verified directory with weights."""
+
+    step: int
+    path: str
+    """Relative to the artifact root, as `artifacts.relative_path` gives it."""
+    manifest_sha256: str
+    size_bytes: int
+    kind: str = "model"
+    """`state` (resumable) or `model`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """Everything a finished run leaves."""
+
+    results: Iterable[ResultRow] = ()
+    completions: Iterable[CompletionRow] = ()
+    """In their order; may be read lazily."""
+    models: Iterable[CheckpointRow] = ()

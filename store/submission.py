@@ -1,0 +1,182 @@
+"""Submission: a spec becomes a job, its runs, their dependencies and the first event, in the caller's transaction."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from store.artifacts import data_file, model_directory
+from store.database import database_time
+from store.effects import Happening, settle
+from store.errors import Invalid, NotFound
+from store.ids import decode_id, encode_id, new_id
+from store.models.job import Experiment, Job
+from store.models.record import Checkpoint
+from store.models.run import Run, RunDependency
+from store.settings import Settings
+from store.sources import GIVES, document_of, serving_run, source_job_id
+from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
+from store.states import TERMINAL, RunState
+
+_MAX_SEED = 2**63 - 1
+
+
+def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
+    """A job of its own; inputs that are jobs make each run wait for the run of its seed.
+
+    Raises:
+        Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
+    """
+    if spec.after:
+        raise Invalid("/after", "only a job of an experiment can name others of it")
+    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
+
+
+def submit_experiment(session: Session, spec: ExperimentSpec, settings: Settings) -> Experiment:
+    """An experiment with all its jobs.
+
+    Raises:
+        Invalid: as for `submit_job`.
+    """
+    experiment = Experiment(
+        name=spec.name,
+        description=spec.description,
+        document=spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}}),
+        details=dict(spec.metadata),
+        created_at=database_time(session),
+    )
+    session.add(experiment)
+    session.flush()
+    positions = {job.name: position for position, job in enumerate(spec.jobs)}
+    siblings: dict[str, Job] = {}
+    for job in in_order(spec.jobs):
+        siblings[job.name] = _submit(
+            session, job, settings, experiment_id=experiment.id, siblings=siblings, pointer=f"/jobs/{positions[job.name]}"
+        )
+    return experiment
+
+
+def _submit(
+    session: Session,
+    spec: JobSpec,
+    settings: Settings,
+    *,
+    experiment_id: UUID | None,
+    siblings: Mapping[str, Job],
+    pointer: str,
+) -> Job:
+    for position, seed in enumerate(spec.seeds):
+        if seed > _MAX_SEED:
+            raise Invalid(f"{pointer}/seeds/{position}", f"seeds end at {_MAX_SEED}")
+    needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
+    for reference in references(spec.config):
+        here = f"{pointer}/config/" + "/".join(reference.pointer)
+        if reference.scheme == "job-name" and experiment_id is None:
+            raise Invalid(here, f"only a job of an experiment can name {reference.value!r}; write the job's id")
+        needed = _checked_input(session, settings, reference, experiment_id, here)
+        if needed is not None:
+            needed_jobs[needed] = None
+            _check_seeds(session, needed, spec.seeds, reference, here)
+    moment = database_time(session)
+    job = Job(
+        id=new_id(),
+        experiment_id=experiment_id,
+        name=spec.name,
+        kind=spec.kind,
+        method=method_of(spec),
+        spec=document_of(spec),
+        details=dict(spec.metadata),
+        created_at=moment,
+    )
+    session.add(job)
+    session.flush()
+    runs = []
+    edges = []
+    for seed in spec.seeds:
+        run_id = new_id()
+        needs = _needed_runs(session, list(needed_jobs), seed, f"{pointer}/seeds")
+        unfinished = sum(not is_finished for is_finished in needs.values())
+        edges += [{"run_id": run_id, "needs_id": needs_id} for needs_id in needs]
+        runs.append(
+            {
+                "id": run_id,
+                "job_id": job.id,
+                "kind": spec.kind,
+                "seed": seed,
+                "queue": "lco.gpu" if spec.resources.gpus else "lco.cpu",
+                "priority": spec.priority,
+                "num_gpus": spec.resources.gpus,
+                "labels": list(spec.resources.labels),
+                "state": RunState.BLOCKED if unfinished else RunState.QUEUED,
+                "blocked_on": unfinished,
+                "available_at": moment,
+                "created_at": moment,
+                "queued_at": None if unfinished else moment,
+            }
+        )
+    session.execute(insert(Run), runs)
+    if edges:
+        session.execute(insert(RunDependency), edges)
+    message = f"{spec.kind} job {spec.name} with {len(runs)} run{'s' if len(runs) > 1 else ''}"
+    data = {"seeds": list(spec.seeds), "kind": spec.kind}
+    settle(session, [Happening(job_id=job.id, type="job.created", message=message, data=data)])
+    session.refresh(job)
+    return job
+
+
+def _checked_input(
+    session: Session, settings: Settings, reference: Reference, experiment_id: UUID | None, here: str
+) -> UUID | None:
+    """The job that an input waits for, after a check that the input exists and fits."""
+    try:
+        if reference.scheme == "model":
+            model_directory(settings, reference.value)
+        elif reference.scheme == "data":
+            data_file(settings, reference.value)
+        elif reference.scheme == "checkpoint-id":
+            _check_checkpoint(session, reference, here)
+        job_id = source_job_id(session, reference, experiment_id)
+    except (ValueError, NotFound) as error:
+        raise Invalid(here, str(error)) from error
+    if job_id is not None:
+        kind = session.scalars(select(Job.kind).where(Job.id == job_id)).one()
+        if reference.source not in GIVES[kind]:
+            raise Invalid(here, f"{reference.value} is a job of kind {kind}, which gives no {reference.source}")
+    return job_id
+
+
+def _check_checkpoint(session: Session, reference: Reference, here: str) -> None:
+    query = (
+        select(Checkpoint.kind, Run.kind.label("run_kind"))
+        .join(Run, Run.id == Checkpoint.run_id)
+        .where(Checkpoint.id == decode_id("ckpt", reference.value))
+    )
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("checkpoint", reference.value)
+    if row.kind != "model":
+        raise Invalid(here, f"{reference.value} is a resumable state, not a published model")
+    if reference.source not in GIVES[row.run_kind]:
+        raise Invalid(here, f"{reference.value} is of a {row.run_kind} run, which gives no {reference.source}")
+
+
+def _check_seeds(session: Session, job_id: UUID, seeds: list[int], reference: Reference, here: str) -> None:
+    for seed in seeds:
+        run = serving_run(session, job_id, seed, lock=True)
+        if run is None:
+            raise Invalid(here, f"{reference.value} has no run of seed {seed}")
+        if run.state in TERMINAL and run.state != RunState.SUCCEEDED:
+            run_name = encode_id("run", run.id)
+            raise Invalid(here, f"{run_name}, the run of {reference.value} for seed {seed}, is {run.state}")
+
+
+def _needed_runs(session: Session, job_ids: list[UUID], seed: int, here: str) -> dict[UUID, bool]:
+    """The runs that a run of this seed waits for, and whether each has succeeded."""
+    needs: dict[UUID, bool] = {}
+    for job_id in job_ids:
+        run = serving_run(session, job_id, seed, lock=True)
+        if run is None:
+            raise Invalid(here, f"{encode_id('job', job_id)} has no run of seed {seed}")
+        needs[run.id] = run.state == RunState.SUCCEEDED
+    return needs
