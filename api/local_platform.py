@@ -22,7 +22,7 @@ API = ["python", "-m", "api.cli", "api"]
 MIGRATE = ["python", "-m", "api.cli", "migrate"]
 UP = ["python", "-m", "api.cli", "up"]
 BEAT = ["python", "-m", "celery", "-A", "worker.app", "beat"]
-_CELERY_WORKER = ["python", "-m", "celery", "-A", "worker.app", "worker", "--without-mingle", "--without-gossip"]
+CELERY_WORKER = ["python", "-m", "celery", "-A", "worker.app", "worker", "--without-mingle", "--without-gossip"]
 _MAX_REVIVED = 20
 _START_SECONDS = 90.0
 _STOP_SECONDS = 90.0  # runs have `stop_seconds` to checkpoint
@@ -39,10 +39,16 @@ class LocalPlatform:
         data_dir: everything the platform writes, kept from one start to the next.
         with_services: PostgreSQL, Redis and Celery instead of SQLite and the local loop.
         environment: further `LCO_*` variables.
+        up: the command of the embedded platform.
     """
 
     def __init__(
-        self, data_dir: Path, *, with_services: bool = False, environment: dict[str, str] | None = None
+        self,
+        data_dir: Path,
+        *,
+        with_services: bool = False,
+        environment: dict[str, str] | None = None,
+        up: list[str] = UP,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.with_services = with_services
@@ -51,6 +57,7 @@ class LocalPlatform:
         self.environment = os.environ | {"LCO_DATA_DIR": str(self.data_dir)} | (environment or {})
         """What every process is given; with services also the addresses of these."""
         self.children: dict[str, Child] = {}
+        self._up = up
         self._commands: dict[str, list[str]] = {}
         self._servers: list[LocalServer] = []
         self._num_revived = 0
@@ -82,10 +89,10 @@ class LocalPlatform:
             self._run("migrate", MIGRATE)
             self.start_process("api", API)
             slots = self.environment.get("LCO_SLOTS", str(Settings().slots))
-            self.start_process("worker", [*_CELERY_WORKER, "-P", "prefork", "-c", slots, "-Q", "lco.cpu"])
+            self.start_process("worker", [*CELERY_WORKER, "-P", "prefork", "-c", slots, "-Q", "lco.cpu"])
             self.start_process("beat", BEAT)
         else:
-            self.start_process("up", UP)
+            self.start_process("up", self._up)
         self.url = self._wait_until_ready()
         self.environment["LCO_PORT"] = self.url.rpartition(":")[2]  # a revived API keeps its address
 

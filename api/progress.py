@@ -12,7 +12,7 @@ _SHOWN = {"retry_wait": "waiting to retry", "leased": "starting"}
 
 
 class Progress:
-    """Shows an experiment again and again: on a terminal a block drawn in place, elsewhere lines where something changed."""
+    """Shows an experiment again and again: a block drawn in place on a terminal, lines about changes elsewhere."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -112,18 +112,19 @@ def _printable(text: str) -> str:
 
 
 def print_table(rows: list[TableRow]) -> None:
-    """The table of results: one line per method, one column per benchmark, metric and decoding; rates in percent."""
-    columns = list(dict.fromkeys((row.benchmark, row.metric, row.decoding) for row in rows))
-    methods = list(dict.fromkeys(row.method for row in rows))
-    cells = {(row.method, row.benchmark, row.metric, row.decoding): row for row in rows}
-    lines = [["method", *(" ".join(column) for column in columns)]]
-    for method in methods:
-        found = [cells.get((method, *column)) for column in columns]
-        lines.append([method, *("" if row is None else _cell(row) for row in found)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(columns) + 1)]
-    print("\nmean ± std over train seeds (n), in percent; means over eval seeds first\n")
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    """The tables of results, one per benchmark and metric: a line per method, a column per decoding, in percent."""
+    print("\nmean ± std over train seeds (number of train seeds), in percent; eval seeds are averaged first")
+    for benchmark, metric in dict.fromkeys((row.benchmark, row.metric) for row in rows):
+        found = [row for row in rows if (row.benchmark, row.metric) == (benchmark, metric)]
+        decodings = list(dict.fromkeys(row.decoding for row in found))
+        cells = {(row.method, row.decoding): _cell(row) for row in found}
+        lines = [[f"{benchmark} {metric}", *decodings]]
+        for method in dict.fromkeys(row.method for row in found):
+            lines.append([method, *(cells.get((method, decoding), "") for decoding in decodings)])
+        widths = [max(len(line[column]) for line in lines) for column in range(len(decodings) + 1)]
+        print()
+        for line in lines:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _cell(row: TableRow) -> str:

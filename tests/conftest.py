@@ -5,9 +5,11 @@ The schema always comes from the migrations, which run once per session and engi
 
 import os
 import shutil
+import sysconfig
+import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -130,3 +132,51 @@ def _open(settings: Settings) -> "Iterator[Database]":
 def sqlite_path(settings: Settings) -> Path:
     """The file of an embedded database."""
     return Path(settings.sqlalchemy_url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture(scope="session")
+def fresh_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment that also sees the installed dependencies, so that nothing is downloaded.
+
+    Tests that install the project there share it; give them the `xdist_group` "fresh environment".
+    """
+    path = tmp_path_factory.mktemp("environment") / "fresh"
+    venv.create(path, with_pip=True)
+    site = sysconfig.get_path("purelib", vars={"base": str(path)})
+    Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_experiment() -> dict[str, Any]:
+    """The document of an experiment with a job of each kind, as small as one can be: a second of work each."""
+    sums = {"name": "sums", "num_terms": 2, "max_term": 12, "num_problems": 30}
+    sampling = {"max_tokens": 12}
+    policy = {
+        "name": "llama",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_layers": 1,
+        "num_heads": 2,
+        "max_positions": 32,
+    }
+    start = {"policy": policy, "prompts": sums, "steps": 40, "batch_size": 32, "optimizer": {"learning_rate": 0.01}}
+    pairs = {"policy": "job:sft", "prompts": sums, "extraction": "last-equals", "sampling": sampling}
+    reward_model = {"policy": "job:sft", "pairs": "job:pairs", "batch_size": 8, "optimizer": {"learning_rate": 0.001}}
+    train = {
+        "algorithm": {"name": "lco-kld", "advantage": {"name": "dpo", "reward_model": "job:rm"}},
+        **{"policy": "job:sft", "prompts": sums, "reward": {"extraction": "last-equals"}, "sampling": sampling},
+        **{"prompts_per_iteration": 8, "group_size": 2, "iterations": 3, "optimizer": {"learning_rate": 0.001}},
+        "checkpoint_every_steps": 1,
+    }
+    benchmark = {"name": "sums", "problems": {**sums, "split": "test", "num_problems": 20}, "max_tokens": 12}
+    measure = {"policy": "job:lco", "benchmarks": [benchmark], "decodings": ["t1.0", "greedy"], "eval_seeds": [0, 1]}
+    stages = [
+        ("sft", "sft", start),
+        ("pairs", "pairs", pairs),
+        ("rm", "dpo", reward_model),
+        ("lco", "train", train),
+        ("evaluation", "evaluation", measure),
+    ]
+    jobs = [{"name": name, "kind": kind, "seeds": [0], "config": config} for name, kind, config in stages]
+    return {"name": "tiny", "jobs": jobs}
