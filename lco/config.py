@@ -40,16 +40,16 @@ Extraction = Literal["last-equals", "boxed", "final-number"]
 
 
 class Sums(Config):
-    """Multi-step sums made from a seed, such as `17+58+24=` -> `17+58=75;75+24=99`. Splits never share a problem."""
+    """Multi-step sums made from a seed, such as `7+5+9=` -> `7+5=12;12+9=21`. Splits never share a problem."""
 
     name: Literal["sums"] = "sums"
     split: Literal["train", "validation", "test"] = "train"
     """Which of the three disjoint thirds of the problem space: a problem's split is a hash of its text."""
     num_problems: PositiveInt = 1024
     """Problems drawn, without repetition."""
-    num_terms: Annotated[int, Field(ge=2, le=8)] = 4
+    num_terms: Annotated[int, Field(ge=2, le=8)] = 6
     """Numbers to add; one step fewer in the completion."""
-    max_term: Annotated[int, Field(ge=9, le=999)] = 99
+    max_term: Annotated[int, Field(ge=9, le=999)] = 9
     """Largest number to add."""
     wrong_step_rate: Fraction = 0.0
     """Share of demonstration steps with a wrong intermediate result (later steps continue from it)."""
@@ -148,6 +148,10 @@ class LlamaInit(Config):
     """Attention heads; divides `hidden_size`."""
     max_positions: PositiveInt = 128
     """Longest prompt plus completion, in tokens."""
+    rope_theta: PositiveFloat = 100.0
+    """Base of the rotary positions. Small, because sequences are short: every frequency then tells near from far."""
+    initializer_range: PositiveFloat = 0.06
+    """Standard deviation of the initial weights; a narrow model learns faster from a wider one than the usual 0.02."""
 
 
 class Validation(Config):

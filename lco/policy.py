@@ -152,6 +152,8 @@ def initial_policy(init: LlamaInit, config: StageConfig) -> Policy:
         num_attention_heads=init.num_heads,
         num_key_value_heads=init.num_heads,
         max_position_embeddings=init.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": init.rope_theta},
+        initializer_range=init.initializer_range,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
