@@ -1,7 +1,6 @@
-"""Each kind of job from `Client` to results through real processes: embedded, and on PostgreSQL with Celery and Redis."""
+"""Each kind of job from `Client` to results through real processes, embedded and on PostgreSQL, Celery and Redis."""
 
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,8 +43,8 @@ class Played:
 def play(directory: Path, experiment: dict[str, Any], environment: dict[str, str]) -> Played:
     """Runs an experiment on a platform of its own, seen only through its API."""
     data_dir = directory / "var"
-    with_services = bool(environment)
-    platform = LocalPlatform(data_dir, with_services=with_services, environment={**environment, "LCO_PORT": "0"})
+    environment = {**environment, "LCO_PORT": "0", "LCO_POLL_SECONDS": "0.05"}
+    platform = LocalPlatform(data_dir, with_services="LCO_BROKER_URL" in environment, environment=environment)
     with platform, Client(platform.url, settings=Settings(data_dir=data_dir)) as client:
         submitted = client.submit_experiment(experiment)
         status = client.wait(submitted.id, timeout_seconds=_ENOUGH_SECONDS, poll_seconds=0.2).status
@@ -76,20 +75,16 @@ def played(
     tiny_experiment: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, postgres_url: str, redis_url: str
 ) -> Iterator[dict[str, Played]]:
     """The same experiment on both platforms, side by side."""
-    os.environ["LCO_POLL_SECONDS"] = "0.05"
-    try:
-        with servers.new_database(postgres_url) as database_url, ThreadPoolExecutor() as threads:
-            environments = {
-                "embedded": {},
-                "services": {"LCO_DATABASE_URL": database_url, "LCO_BROKER_URL": redis_url},
-            }
-            playing = {
-                mode: threads.submit(play, tmp_path_factory.mktemp(mode), tiny_experiment, environments[mode])
-                for mode in MODES
-            }
-            yield {mode: future.result() for mode, future in playing.items()}
-    finally:
-        del os.environ["LCO_POLL_SECONDS"]
+    with servers.new_database(postgres_url) as database_url, ThreadPoolExecutor() as threads:
+        environments: dict[str, dict[str, str]] = {
+            "embedded": {},
+            "services": {"LCO_DATABASE_URL": database_url, "LCO_BROKER_URL": redis_url},
+        }
+        playing = {
+            mode: threads.submit(play, tmp_path_factory.mktemp(mode), tiny_experiment, environments[mode])
+            for mode in MODES
+        }
+        yield {mode: future.result() for mode, future in playing.items()}
 
 
 @pytest.mark.parametrize("mode", MODES)

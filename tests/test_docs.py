@@ -1,0 +1,47 @@
+"""Tests of the documentation against the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from store.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def settings_table() -> str:
+    """The table of settings as `docs/operations.md` shows it."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in ("", Path()) else f"`{field.default}`"
+        lines.append(f"| `LCO_{name.upper()}` | {default} | {' '.join((field.description or '').split())} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_settings_is_what_the_code_says() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    shown = re.search(r"<!-- settings: .*? -->\n(.*?)\n?<!-- end of settings -->", page, re.DOTALL)
+    assert shown is not None
+    assert shown[1] == settings_table(), f"docs/operations.md should say:\n{settings_table()}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_decision_is_listed() -> None:
+    pages = {page.name for page in (ROOT / "docs" / "decisions").glob("*.md")} - {"README.md"}
+    listed = set(re.findall(r"\]\(([^)]+)\)", (ROOT / "docs" / "decisions" / "README.md").read_text()))
+    assert pages == listed
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in (ROOT / "README.md", ROOT / "DEVELOPERS.md"):
+        named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
+        assert named <= targets, page.name
