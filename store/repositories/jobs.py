@@ -6,12 +6,12 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
 from store.ids import encode_id
 from store.models.job import Experiment, Job
-from store.models.run import Run
+from store.models.run import Run, RunDependency
 from store.repositories.paging import Order, Page, keyset_page
 from store.states import job_status
 
@@ -71,6 +71,40 @@ class Jobs:
     def of_experiment(self, experiment_id: UUID) -> list[Job]:
         """All jobs of an experiment, in the order of their creation."""
         return list(self._session.scalars(select(Job).where(Job.experiment_id == experiment_id).order_by(Job.id)))
+
+    def by_ids(self, job_ids: Iterable[UUID]) -> dict[UUID, Job]:
+        """Jobs by their ids; those that do not exist are left out."""
+        return {job.id: job for job in self._session.scalars(select(Job).where(Job.id.in_(list(job_ids))))}
+
+    def of_experiments(self, experiment_ids: Iterable[UUID]) -> dict[UUID, list[Job]]:
+        """All jobs of some experiments, each one's in the order of their creation."""
+        jobs: dict[UUID, list[Job]] = defaultdict(list)
+        query = select(Job).where(Job.experiment_id.in_(list(experiment_ids))).order_by(Job.id)
+        for job in self._session.scalars(query):
+            assert job.experiment_id is not None
+            jobs[job.experiment_id].append(job)
+        return dict(jobs)
+
+    def needs(self, job_ids: Iterable[UUID]) -> dict[UUID, list[UUID]]:
+        """For each of some jobs, the jobs that its runs wait for or waited for, in the order of their creation."""
+        needed_run = aliased(Run)
+        query = (
+            select(Run.job_id, needed_run.job_id)
+            .join(RunDependency, RunDependency.run_id == Run.id)
+            .join(needed_run, needed_run.id == RunDependency.needs_id)
+            .where(Run.job_id.in_(list(job_ids)))
+            .distinct()
+            .order_by(Run.job_id, needed_run.job_id)
+        )
+        needs: dict[UUID, list[UUID]] = defaultdict(list)
+        for job_id, needed_id in self._session.execute(query):
+            needs[job_id].append(needed_id)
+        return dict(needs)
+
+    def heads(self, job_ids: Iterable[UUID]) -> dict[UUID, tuple[int, int]]:
+        """For each of some jobs a mark that differs whenever it or its events have changed."""
+        query = select(Job.id, Job.event_seq, Job.version).where(Job.id.in_(list(job_ids)))
+        return {job_id: (seq, version) for job_id, seq, version in self._session.execute(query)}
 
 
 class Experiments:

@@ -1,7 +1,7 @@
 """What runs leave behind: events, logs, checkpoints, results and completions. Metrics have a file of their own."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -67,6 +67,15 @@ class Logs:
         found = list(self._session.scalars(query.order_by(LogChunk.attempt, LogChunk.chunk).limit(limit + 1)))
         return Page(found[:limit], len(found) > limit)
 
+    def heads(self, run_ids: Iterable[UUID]) -> dict[UUID, tuple[int, int]]:
+        """For each of some runs with output: newest attempt, and how many pieces there are."""
+        query = (
+            select(LogChunk.run_id, func.max(LogChunk.attempt), func.count())
+            .where(LogChunk.run_id.in_(list(run_ids)))
+            .group_by(LogChunk.run_id)
+        )
+        return {run_id: (attempt, count) for run_id, attempt, count in self._session.execute(query)}
+
     def tail(self, run_id: UUID, num_chunks: int = 20, attempt: int | None = None) -> list[LogChunk]:
         """The last pieces of a run's output, in their order."""
         query = select(LogChunk).where(LogChunk.run_id == run_id)
@@ -121,6 +130,17 @@ class Results:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def get(self, result_id: UUID) -> Result:
+        """One result.
+
+        Raises:
+            NotFound: there is none.
+        """
+        result = self._session.get(Result, result_id)
+        if result is None:
+            raise NotFound("result", encode_id("res", result_id))
+        return result
+
     def page(
         self,
         limit: int = 20,
@@ -163,15 +183,11 @@ class Results:
         is_wanted = Result.job_id == job_id if experiment_id is None else Result.experiment_id == experiment_id
         return list(self._session.scalars(select(Result).where(is_wanted).order_by(Result.id)))
 
-    def expected_seeds(
-        self, *, experiment_id: UUID | None = None, job_id: UUID | None = None
-    ) -> dict[str, set[int]]:
+    def expected_seeds(self, *, experiment_id: UUID | None = None, job_id: UUID | None = None) -> dict[str, set[int]]:
         """The train seeds that each method was to be evaluated on, whether or not it was."""
         assert (experiment_id is None) != (job_id is None)
         is_wanted = Job.id == job_id if experiment_id is None else Job.experiment_id == experiment_id
-        query = (
-            select(Job.method, Run.seed).join(Run, Run.job_id == Job.id).where(is_wanted, Job.kind == "evaluation")
-        )
+        query = select(Job.method, Run.seed).join(Run, Run.job_id == Job.id).where(is_wanted, Job.kind == "evaluation")
         seeds: dict[str, set[int]] = defaultdict(set)
         for method, seed in self._session.execute(query):
             seeds[method].add(seed)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 from store.database import database_time
 from store.errors import NotFound
 from store.ids import encode_id
+from store.models.job import Job
 from store.models.run import Attempt, Run, RunDependency
 from store.repositories.paging import Order, Page, keyset_page
 from store.states import RunState
@@ -40,6 +42,7 @@ class Runs:
         order: Order = "desc",
         *,
         job_id: UUID | None = None,
+        experiment_id: UUID | None = None,
         state: str | None = None,
         kind: str | None = None,
         worker_id: UUID | None = None,
@@ -54,6 +57,8 @@ class Runs:
         ):
             if value is not None:
                 query = query.where(column == value)
+        if experiment_id is not None:
+            query = query.join(Job, Job.id == Run.job_id).where(Job.experiment_id == experiment_id)
         return keyset_page(self._session, query, Run.id, limit=limit, after=after, before=before, order=order)
 
     def of_jobs(self, job_ids: Iterable[UUID]) -> dict[UUID, list[Run]]:
@@ -72,6 +77,24 @@ class Runs:
         """The runs that a run waits for or waited for."""
         query = select(RunDependency.needs_id).where(RunDependency.run_id == run_id)
         return list(self._session.scalars(query.order_by(RunDependency.needs_id)))
+
+    def needs_of(self, run_ids: Iterable[UUID]) -> dict[UUID, list[UUID]]:
+        """For each of some runs, the runs that it waits for or waited for."""
+        query = select(RunDependency.run_id, RunDependency.needs_id).where(RunDependency.run_id.in_(list(run_ids)))
+        needs: dict[UUID, list[UUID]] = defaultdict(list)
+        for run_id, needed_id in self._session.execute(query.order_by(RunDependency.needs_id)):
+            needs[run_id].append(needed_id)
+        return dict(needs)
+
+    def by_ids(self, run_ids: Iterable[UUID]) -> dict[UUID, Run]:
+        """Runs by their ids; those that do not exist are left out."""
+        return {run.id: run for run in self._session.scalars(select(Run).where(Run.id.in_(list(run_ids))))}
+
+    def heads(self, run_ids: Iterable[UUID]) -> dict[UUID, tuple[Any, ...]]:
+        """For each of some runs a mark that differs whenever its state, its progress or its metrics have changed."""
+        columns = (Run.version, Run.state, Run.progress_step, Run.progress_message, Run.progress_at, Run.latest_metrics)
+        query = select(Run.id, *columns).where(Run.id.in_(list(run_ids)))
+        return {row[0]: (*row[1:-1], repr(row[-1])) for row in self._session.execute(query)}
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Number of runs by (state, queue)."""

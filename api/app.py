@@ -1,0 +1,106 @@
+"""The application: `create_app(settings)`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.staticfiles import StaticFiles
+
+from api import errors, openapi
+from api.auth import Gate, authorize, check_policies
+from api.dashboard.routes import router as dashboard
+from api.dependencies import known_parameters
+from api.metrics import RequestMetrics
+from api.middleware import BodyCap, HostAllowList, RequestContext
+from api.routes import (
+    api_keys,
+    benchmarks,
+    checkpoints,
+    documentation,
+    experiments,
+    health,
+    jobs,
+    records,
+    results,
+    runs,
+    workers,
+)
+from api.streaming import Hub
+from store.database import Database, make_engine
+from store.settings import Settings
+
+STATIC = Path(__file__).parent / "dashboard" / "static"
+_ROUTERS = (
+    jobs.router,
+    records.router,
+    experiments.router,
+    runs.router,
+    checkpoints.router,
+    results.router,
+    benchmarks.router,
+    workers.router,
+    api_keys.router,
+    health.router,
+    documentation.router,
+    dashboard,
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API and the dashboard over one database. Nothing is served without a policy: `check_policies` sees to it."""
+    database = Database(make_engine(settings))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.hub.close()
+        database.dispose()
+
+    app = FastAPI(
+        title="LCO platform",
+        summary="Training and evaluation for Logits Convex Optimization.",
+        version=_version(),
+        openapi_url=None,  # documentation.py serves them, behind a key as everything else
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.database = database
+    app.state.query_names = {}
+    app.state.metrics = RequestMetrics()
+    app.state.gate = Gate(database)
+    app.state.hub = Hub(database, app.state.metrics)
+    errors.install(app)
+    root = APIRouter(dependencies=[Depends(authorize), Depends(known_parameters)])
+    for router in _ROUTERS:
+        root.include_router(router)
+    app.include_router(root)
+    app.mount("/static", _Static(directory=STATIC), name="static")
+    # The last one added is the outermost.
+    app.add_middleware(BodyCap)
+    app.add_middleware(HostAllowList, hosts=[host.strip() for host in settings.allowed_hosts.split(",")])
+    app.add_middleware(RequestContext, metrics=app.state.metrics)
+    check_policies(app, open_mounts=frozenset({"/static"}))
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    return app
+
+
+class _Static(StaticFiles):
+    """Static files; a browser asks each time whether its copy is still good."""
+
+    def file_response(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+        """The file, or 304."""
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _version() -> str:
+    try:
+        return version("lco-platform")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,210 @@
+"""The API from asynchronous Python: `AsyncClient` has `Client`'s methods, as coroutines and asynchronous iterators."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+from pydantic import BaseModel
+
+from api import calls, schemas, service_schemas, transport
+from api.calls import Ask, AskList, Object, Verb
+from api.client import TIMEOUT_SECONDS
+from api.transport import ApiFailure
+from store.settings import Settings
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class AsyncClient:
+    """A connection to the API; the arguments are those of `Client`."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        settings: Settings | None = None,
+        http: httpx2.AsyncClient | None = None,
+    ) -> None:
+        self.url, key = transport.connection(settings, url, key)
+        self._headers = transport.headers_of(key)
+        self._http = http or httpx2.AsyncClient(base_url=self.url, timeout=TIMEOUT_SECONDS, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def submit(self, spec: Any) -> schemas.JobRead:
+        """Submits a job: a `JobSpec`, or a document with the same fields."""
+        return await self._ask(calls.submit(spec))
+
+    async def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
+        """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
+        return await self._ask(calls.submit_experiment(spec))
+
+    async def job(self, identifier: str) -> schemas.JobRead:
+        """One job."""
+        return await self._ask(calls.get(identifier, schemas.JobRead))
+
+    async def experiment(self, identifier: str) -> schemas.ExperimentRead:
+        """One experiment."""
+        return await self._ask(calls.get(identifier, schemas.ExperimentRead))
+
+    async def run(self, identifier: str) -> schemas.RunRead:
+        """One run."""
+        return await self._ask(calls.get(identifier, schemas.RunRead))
+
+    async def show(self, identifier: str) -> BaseModel:
+        """The object with an id, of whatever kind."""
+        return await self._ask(calls.get(identifier, BaseModel))
+
+    def jobs(self, **filters: Any) -> AsyncIterator[schemas.JobRead]:
+        """Jobs, newest first; filters: status, kind, experiment, order."""
+        return self._all(calls.listing("/v1/jobs", schemas.JobRead, filters))
+
+    def experiments(self, **filters: Any) -> AsyncIterator[schemas.ExperimentRead]:
+        """Experiments, newest first."""
+        return self._all(calls.listing("/v1/experiments", schemas.ExperimentRead, filters, limit=20))
+
+    def runs(self, **filters: Any) -> AsyncIterator[schemas.RunRead]:
+        """Runs, newest first; filters: job, experiment, state, kind, order."""
+        return self._all(calls.listing("/v1/runs", schemas.RunRead, filters))
+
+    def attempts(self, run: str) -> AsyncIterator[schemas.AttemptRead]:
+        """The tries at a run, first one first."""
+        return self._all(calls.listing(f"/v1/runs/{run}/attempts", schemas.AttemptRead, {}))
+
+    def workers(self) -> AsyncIterator[schemas.WorkerRead]:
+        """Workers, newest first."""
+        return self._all(calls.listing("/v1/workers", schemas.WorkerRead, {}))
+
+    def checkpoints(self, **filters: Any) -> AsyncIterator[schemas.CheckpointRead]:
+        """Checkpoints, newest first; filters: run, job, kind, order."""
+        return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
+
+    def results(self, **filters: Any) -> AsyncIterator[schemas.ResultRead]:
+        """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
+        return self._all(calls.listing("/v1/results", schemas.ResultRead, filters))
+
+    def completions(self, run: str, **filters: Any) -> AsyncIterator[schemas.CompletionRead]:
+        """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
+        return self._all(calls.completions(run, filters))
+
+    def benchmarks(self) -> AsyncIterator[service_schemas.BenchmarkRead]:
+        """Benchmarks that an evaluation may name."""
+        return self._all(calls.listing("/v1/benchmarks", service_schemas.BenchmarkRead, {}))
+
+    async def results_table(self, *, experiment: str | None = None, job: str | None = None) -> schemas.ResultsTable:
+        """Exact statistics over seeds, of an experiment or a job."""
+        return await self._ask(calls.results_table(experiment, job))
+
+    async def metrics(
+        self, run: str, keys: list[str] | None = None, *, from_step: int = 0, max_points: int = 1000
+    ) -> schemas.MetricsRead:
+        """Metrics of a run."""
+        return await self._ask(calls.metrics(run, keys, from_step, max_points))
+
+    def events(self, identifier: str, *, after: int = 0) -> AsyncIterator[schemas.EventRead]:
+        """Events so far of a job or a run, oldest first."""
+        return self._all(calls.events(identifier, after))
+
+    def logs(self, run: str, *, after: str = "") -> AsyncIterator[schemas.LogChunkRead]:
+        """Output so far of a run, oldest first."""
+        return self._all(calls.logs(run, after))
+
+    async def cancel(self, identifier: str) -> Object:
+        """Cancels a job, an experiment or a run."""
+        return await self._verb(identifier, "cancel")
+
+    async def pause(self, identifier: str) -> Object:
+        """Pauses a job, an experiment or a run at its next checkpoint."""
+        return await self._verb(identifier, "pause")
+
+    async def resume(self, identifier: str) -> Object:
+        """Resumes what was paused."""
+        return await self._verb(identifier, "resume")
+
+    async def retry(self, identifier: str) -> Object:
+        """Puts failed runs of a job back into the queue."""
+        return await self._verb(identifier, "retry")
+
+    async def wait(
+        self,
+        identifier: str,
+        *,
+        timeout_seconds: float | None = None,
+        poll_seconds: float = 1.0,
+        patience_seconds: float = 120.0,
+    ) -> Object:
+        """Waits until a job, an experiment or a run has ended, and returns it; see `Client.wait`."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        last_answer = time.monotonic()
+        while True:
+            try:
+                found = await self.show(identifier)
+                last_answer = time.monotonic()
+                if calls.is_final(found):
+                    return found  # type: ignore[return-value]
+            except ApiFailure as error:
+                if not calls.is_outage(error) or time.monotonic() - last_answer > patience_seconds:
+                    raise
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{identifier} has not ended within {timeout_seconds:g} s")
+            await asyncio.sleep(poll_seconds)
+
+    async def follow(
+        self, identifier: str, *, after: int = 0, poll_seconds: float = 1.0
+    ) -> AsyncIterator[schemas.EventRead]:
+        """Events of a job or a run as they come, until it ends."""
+        while True:
+            is_over = calls.is_final(await self.show(identifier))
+            async for event in self.events(identifier, after=after):
+                after = event.seq
+                yield event
+            if is_over:
+                return
+            await asyncio.sleep(poll_seconds)
+
+    async def _verb(self, identifier: str, name: Verb) -> Object:
+        found: Object = await self._ask(calls.verb(identifier, name))
+        return found
+
+    async def _all(self, ask: AskList[T]) -> AsyncIterator[T]:
+        after = ask.cursor
+        while True:
+            page = await self._ask(ask.page(after))
+            for item in page.data:
+                yield item
+            if not page.has_more or page.last_id is None:
+                return
+            after = page.last_id
+
+    async def _ask(self, ask: Ask[T]) -> T:
+        return ask.answer.model_validate(transport.document(await self._send(ask.call)))
+
+    async def _send(self, call: transport.Call) -> httpx2.Response:
+        """Sends a request, again where that may help."""
+        arguments = call.arguments()
+        arguments["headers"] = {**self._headers, **arguments["headers"]}
+        for tries in range(transport.MAX_TRIES):
+            try:
+                response = await self._http.request(**arguments)
+            except httpx2.TransportError as error:
+                if tries + 1 == transport.MAX_TRIES:
+                    raise transport.unreachable(error, self.url) from error
+                response = None
+            if response is not None and not transport.is_retried(call, response, tries):
+                return response
+            await asyncio.sleep(transport.wait_seconds(tries, response))
+        raise AssertionError("the last try returns or raises")

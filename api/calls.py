@@ -1,0 +1,154 @@
+"""Every call of the API that the clients make, as data: the request, and the type of its answer."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from api import schemas, service_schemas
+from api.transport import ApiFailure, Call, body_of
+
+T = TypeVar("T", bound=BaseModel)
+Verb = Literal["cancel", "pause", "resume", "retry"]
+Object = schemas.JobRead | schemas.ExperimentRead | schemas.RunRead
+
+_KINDS: dict[str, tuple[str, type[BaseModel]]] = {
+    "job": ("/v1/jobs", schemas.JobRead),
+    "exp": ("/v1/experiments", schemas.ExperimentRead),
+    "run": ("/v1/runs", schemas.RunRead),
+    "ckpt": ("/v1/checkpoints", schemas.CheckpointRead),
+    "res": ("/v1/results", schemas.ResultRead),
+    "wrk": ("/v1/workers", schemas.WorkerRead),
+}
+FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "quarantined"})
+_ID = re.compile(r"(?P<prefix>[a-z]+)_[0-9a-z]{26}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Generic[T]):
+    """A request and what its answer is."""
+
+    call: Call
+    answer: type[T]
+
+
+@dataclass(frozen=True, slots=True)
+class AskList(Generic[T]):
+    """A list, page by page."""
+
+    path: str
+    item: type[T]
+    query: dict[str, Any]
+    cursor: str = ""
+    """Where the list begins; empty for its start."""
+
+    def page(self, after: str) -> Ask[schemas.Page[T]]:
+        """The page after a cursor."""
+        query = {**self.query, "after": after or None}
+        return Ask(Call("GET", self.path, query), schemas.Page[self.item])  # type: ignore[name-defined]
+
+
+def address(identifier: str) -> tuple[str, type[BaseModel]]:
+    """Path and type of the object with an id.
+
+    Raises:
+        ApiFailure: this is no id.
+    """
+    match = _ID.fullmatch(identifier)
+    if match is None or match["prefix"] not in _KINDS:
+        raise ApiFailure(0, "no-id", f"{identifier[:64]!r} is no id: it looks like job_..., exp_... or run_...")
+    path, answer = _KINDS[match["prefix"]]
+    return f"{path}/{identifier}", answer
+
+
+def get(identifier: str, expected: type[T]) -> Ask[T]:
+    """One object.
+
+    Raises:
+        ApiFailure: the id is of another kind of object.
+    """
+    path, answer = address(identifier)
+    if not issubclass(answer, expected):
+        raise ApiFailure(0, "no-id", f"{identifier} is the id of another kind of object")
+    return Ask(Call("GET", path), answer)
+
+
+def verb(identifier: str, name: Verb) -> Ask[Any]:
+    """cancel, pause, resume or retry of a job, an experiment or a run."""
+    path, answer = address(identifier)
+    return Ask(Call("POST", f"{path}/{name}"), answer)
+
+
+def submit(spec: Any) -> Ask[schemas.JobRead]:
+    """A new job."""
+    return Ask(Call("POST", "/v1/jobs", content=body_of(spec)), schemas.JobRead)
+
+
+def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
+    """A new experiment."""
+    return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
+
+
+def submit_toml(content: bytes, *, is_experiment: bool) -> Ask[Any]:
+    """A new job or experiment from a TOML document, as it stands."""
+    path, answer = _KINDS["exp" if is_experiment else "job"]
+    return Ask(Call("POST", path, content=content, media_type="application/toml"), answer)
+
+
+def metrics(run: str, keys: list[str] | None, from_step: int, max_points: int) -> Ask[schemas.MetricsRead]:
+    """Metrics of a run."""
+    query = {"keys": ",".join(keys) if keys else None, "from_step": from_step, "max_points": max_points}
+    return Ask(Call("GET", f"/v1/runs/{run}/metrics", query), schemas.MetricsRead)
+
+
+def results_table(experiment: str | None, job: str | None) -> Ask[schemas.ResultsTable]:
+    """The table of results."""
+    return Ask(Call("GET", "/v1/results/table", {"experiment": experiment, "job": job}), schemas.ResultsTable)
+
+
+def login_link() -> Ask[service_schemas.LoginLink]:
+    """A link that opens one browser session."""
+    return Ask(Call("POST", "/v1/login_links"), service_schemas.LoginLink)
+
+
+def create_key(name: str, scope: str, expires_in_days: int | None) -> Ask[service_schemas.ApiKeyCreated]:
+    """A new API key."""
+    body = {"name": name, "scope": scope, "expires_in_days": expires_in_days}
+    return Ask(Call("POST", "/v1/api_keys", content=body_of(body)), service_schemas.ApiKeyCreated)
+
+
+def revoke_key(identifier: str) -> Ask[service_schemas.ApiKeyRead]:
+    """The end of an API key."""
+    return Ask(Call("POST", f"/v1/api_keys/{identifier}/revoke"), service_schemas.ApiKeyRead)
+
+
+def listing(path: str, item: type[T], filters: dict[str, Any], limit: int = 100) -> AskList[T]:
+    """Objects of one kind; filters that are None are left out."""
+    return AskList(path, item, {"limit": limit, **{k: v for k, v in filters.items() if v is not None}})
+
+
+def completions(run: str, filters: dict[str, Any]) -> AskList[schemas.CompletionRead]:
+    """Completions of an evaluation run, a thousand a page."""
+    return listing(f"/v1/runs/{run}/completions", schemas.CompletionRead, filters, limit=1000)
+
+
+def events(identifier: str, after: int) -> AskList[schemas.EventRead]:
+    """Events of a job or a run, oldest first."""
+    found = listing(f"{address(identifier)[0]}/events", schemas.EventRead, {"order": "asc"})
+    return AskList(found.path, found.item, found.query, str(after) if after else "")
+
+
+def logs(run: str, after: str) -> AskList[schemas.LogChunkRead]:
+    """Pieces of a run's output, oldest first."""
+    return AskList(f"/v1/runs/{run}/logs", schemas.LogChunkRead, {"limit": 100}, after)
+
+
+def is_final(found: Any) -> bool:
+    """Whether a job, an experiment or a run has come to its end."""
+    return getattr(found, "status", None) in FINAL_STATES or getattr(found, "state", None) in FINAL_STATES
+
+
+def is_outage(error: ApiFailure) -> bool:
+    """Whether a failure may pass by itself: no connection, or a server that is starting, stopping or overloaded."""
+    return error.code == "unreachable" or error.status in (429, 502, 503, 504)

@@ -1,0 +1,257 @@
+"""The API from Python: `Client`, and `AsyncClient` with the same methods.
+
+    with Client() as client:                      # address and key of the platform that `lco up` started here
+        experiment = client.submit_experiment(document)
+        client.wait(experiment.id)
+        for row in client.results_table(experiment=experiment.id).rows:
+            print(row.method, row.mean, row.std)
+
+Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key makes that safe. An error raises
+`ApiFailure`.
+"""
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+from pydantic import BaseModel
+
+from api import calls, schemas, service_schemas, transport
+from api.calls import Ask, AskList, Object, Verb
+from api.transport import ApiFailure
+from store.settings import Settings
+
+T = TypeVar("T", bound=BaseModel)
+
+TIMEOUT_SECONDS = 30.0
+
+
+class Client:
+    """A connection to the API.
+
+    Args:
+        url: address; by default `LCO_URL`, else what `lco up` wrote into the data directory.
+        key: API key; by default `LCO_API_KEY`, else the admin key in the data directory.
+        http: a client to send with instead, such as FastAPI's TestClient.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        settings: Settings | None = None,
+        http: httpx2.Client | None = None,
+    ) -> None:
+        self.url, key = transport.connection(settings, url, key)
+        self._headers = transport.headers_of(key)
+        self._http = http or httpx2.Client(base_url=self.url, timeout=TIMEOUT_SECONDS, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def submit(self, spec: Any) -> schemas.JobRead:
+        """Submits a job: a `JobSpec`, or a document with the same fields."""
+        return self._ask(calls.submit(spec))
+
+    def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
+        """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
+        return self._ask(calls.submit_experiment(spec))
+
+    def job(self, identifier: str) -> schemas.JobRead:
+        """One job."""
+        return self._ask(calls.get(identifier, schemas.JobRead))
+
+    def experiment(self, identifier: str) -> schemas.ExperimentRead:
+        """One experiment."""
+        return self._ask(calls.get(identifier, schemas.ExperimentRead))
+
+    def run(self, identifier: str) -> schemas.RunRead:
+        """One run."""
+        return self._ask(calls.get(identifier, schemas.RunRead))
+
+    def show(self, identifier: str) -> BaseModel:
+        """The object with an id, of whatever kind."""
+        return self._ask(calls.get(identifier, BaseModel))
+
+    def jobs(self, **filters: Any) -> Iterator[schemas.JobRead]:
+        """Jobs, newest first; filters: status, kind, experiment, order."""
+        return self._all(calls.listing("/v1/jobs", schemas.JobRead, filters))
+
+    def experiments(self, **filters: Any) -> Iterator[schemas.ExperimentRead]:
+        """Experiments, newest first."""
+        return self._all(calls.listing("/v1/experiments", schemas.ExperimentRead, filters, limit=20))
+
+    def runs(self, **filters: Any) -> Iterator[schemas.RunRead]:
+        """Runs, newest first; filters: job, experiment, state, kind, order."""
+        return self._all(calls.listing("/v1/runs", schemas.RunRead, filters))
+
+    def attempts(self, run: str) -> Iterator[schemas.AttemptRead]:
+        """The tries at a run, first one first."""
+        return self._all(calls.listing(f"/v1/runs/{run}/attempts", schemas.AttemptRead, {}))
+
+    def workers(self) -> Iterator[schemas.WorkerRead]:
+        """Workers, newest first."""
+        return self._all(calls.listing("/v1/workers", schemas.WorkerRead, {}))
+
+    def checkpoints(self, **filters: Any) -> Iterator[schemas.CheckpointRead]:
+        """Checkpoints, newest first; filters: run, job, kind, order."""
+        return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
+
+    def results(self, **filters: Any) -> Iterator[schemas.ResultRead]:
+        """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
+        return self._all(calls.listing("/v1/results", schemas.ResultRead, filters))
+
+    def completions(self, run: str, **filters: Any) -> Iterator[schemas.CompletionRead]:
+        """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
+        return self._all(calls.completions(run, filters))
+
+    def benchmarks(self) -> Iterator[service_schemas.BenchmarkRead]:
+        """Benchmarks that an evaluation may name."""
+        return self._all(calls.listing("/v1/benchmarks", service_schemas.BenchmarkRead, {}))
+
+    def results_table(self, *, experiment: str | None = None, job: str | None = None) -> schemas.ResultsTable:
+        """Exact statistics over seeds, of an experiment or a job."""
+        return self._ask(calls.results_table(experiment, job))
+
+    def metrics(
+        self, run: str, keys: list[str] | None = None, *, from_step: int = 0, max_points: int = 1000
+    ) -> schemas.MetricsRead:
+        """Metrics of a run."""
+        return self._ask(calls.metrics(run, keys, from_step, max_points))
+
+    def events(self, identifier: str, *, after: int = 0) -> Iterator[schemas.EventRead]:
+        """Events so far of a job or a run, oldest first."""
+        return self._all(calls.events(identifier, after))
+
+    def logs(self, run: str, *, after: str = "") -> Iterator[schemas.LogChunkRead]:
+        """Output so far of a run, oldest first."""
+        return self._all(calls.logs(run, after))
+
+    def cancel(self, identifier: str) -> Object:
+        """Cancels a job, an experiment or a run."""
+        return self._verb(identifier, "cancel")
+
+    def pause(self, identifier: str) -> Object:
+        """Pauses a job, an experiment or a run at its next checkpoint."""
+        return self._verb(identifier, "pause")
+
+    def resume(self, identifier: str) -> Object:
+        """Resumes what was paused."""
+        return self._verb(identifier, "resume")
+
+    def retry(self, identifier: str) -> Object:
+        """Puts failed runs of a job back into the queue."""
+        return self._verb(identifier, "retry")
+
+    def wait(
+        self,
+        identifier: str,
+        *,
+        timeout_seconds: float | None = None,
+        poll_seconds: float = 1.0,
+        patience_seconds: float = 120.0,
+    ) -> Object:
+        """Waits until a job, an experiment or a run has ended, and returns it.
+
+        Args:
+            patience_seconds: how long the API may be away, for a restart.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        last_answer = time.monotonic()
+        while True:
+            try:
+                found = self.show(identifier)
+                last_answer = time.monotonic()
+                if calls.is_final(found):
+                    return found  # type: ignore[return-value]
+            except ApiFailure as error:
+                if not calls.is_outage(error) or time.monotonic() - last_answer > patience_seconds:
+                    raise
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{identifier} has not ended within {timeout_seconds:g} s")
+            time.sleep(poll_seconds)
+
+    def follow(self, identifier: str, *, after: int = 0, poll_seconds: float = 1.0) -> Iterator[schemas.EventRead]:
+        """Events of a job or a run as they come, until it ends."""
+        while True:
+            is_over = calls.is_final(self.show(identifier))
+            for event in self.events(identifier, after=after):
+                after = event.seq
+                yield event
+            if is_over:
+                return
+            time.sleep(poll_seconds)
+
+    def follow_logs(self, run: str, *, after: str = "", poll_seconds: float = 0.5) -> Iterator[schemas.LogChunkRead]:
+        """Output of a run as it comes, until the run ends."""
+        while True:
+            is_over = calls.is_final(self.show(run))
+            for chunk in self.logs(run, after=after):
+                after = chunk.cursor
+                yield chunk
+            if is_over:
+                return
+            time.sleep(poll_seconds)
+
+    def login_link(self) -> str:
+        """A link that opens one browser session, once."""
+        return self.url + self._ask(calls.login_link()).path
+
+    def api_keys(self) -> Iterator[service_schemas.ApiKeyRead]:
+        """API keys, newest first."""
+        return self._all(calls.listing("/v1/api_keys", service_schemas.ApiKeyRead, {}))
+
+    def create_key(self, name: str, scope: str, expires_in_days: int | None = None) -> service_schemas.ApiKeyCreated:
+        """A new API key with the scope `read`, `write` or `admin`."""
+        return self._ask(calls.create_key(name, scope, expires_in_days))
+
+    def revoke_key(self, identifier: str) -> service_schemas.ApiKeyRead:
+        """Ends an API key, and the sessions that came from it."""
+        return self._ask(calls.revoke_key(identifier))
+
+    def _verb(self, identifier: str, name: Verb) -> Object:
+        found: Object = self._ask(calls.verb(identifier, name))
+        return found
+
+    def _all(self, ask: AskList[T]) -> Iterator[T]:
+        after = ask.cursor
+        while True:
+            page = self._ask(ask.page(after))
+            yield from page.data
+            if not page.has_more or page.last_id is None:
+                return
+            after = page.last_id
+
+    def _ask(self, ask: Ask[T]) -> T:
+        return ask.answer.model_validate(transport.document(self._send(ask.call)))
+
+    def _send(self, call: transport.Call) -> httpx2.Response:
+        """Sends a request, again where that may help."""
+        arguments = call.arguments()
+        arguments["headers"] = {**self._headers, **arguments["headers"]}
+        for tries in range(transport.MAX_TRIES):
+            try:
+                response = self._http.request(**arguments)
+            except httpx2.TransportError as error:
+                if tries + 1 == transport.MAX_TRIES:
+                    raise transport.unreachable(error, self.url) from error
+                response = None
+            if response is not None and not transport.is_retried(call, response, tries):
+                return response
+            time.sleep(transport.wait_seconds(tries, response))
+        raise AssertionError("the last try returns or raises")

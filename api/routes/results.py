@@ -1,0 +1,89 @@
+"""Results: the table over seeds, the rows behind it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api import schemas, views
+from api.auth import requires
+from api.conditional import object_response
+from api.dependencies import DatabaseDep
+from api.errors import ApiError, FieldError
+from api.ids import parse_id
+from api.pagination import ListingDep, cursor, make_page, page_response
+from store.repositories.records import Results
+
+router = APIRouter(prefix="/v1/results", tags=["results"])
+_Name = Annotated[str | None, Query(max_length=128)]
+_Seed = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
+
+
+@router.get("", operation_id="results.list", response_model=schemas.Page[schemas.ResultRead])
+@requires("read")
+def list_results(
+    request: Request,
+    database: DatabaseDep,
+    listing: ListingDep,
+    experiment: Annotated[str | None, Query(max_length=64, description="Only results of this experiment.")] = None,
+    job: Annotated[str | None, Query(max_length=64, description="Only results of this evaluation job.")] = None,
+    run: Annotated[str | None, Query(max_length=64, description="Only results of this evaluation run.")] = None,
+    checkpoint: Annotated[str | None, Query(max_length=64, description="Only results of this checkpoint.")] = None,
+    method: _Name = None,
+    benchmark: _Name = None,
+    metric: _Name = None,
+    decoding: _Name = None,
+    train_seed: _Seed = None,
+    eval_seed: _Seed = None,
+) -> Response:
+    """Results, newest first: one per policy, benchmark, metric, train seed, eval seed and decoding."""
+    after, before = listing.cursors("res")
+    filters = {
+        "experiment_id": cursor("exp", experiment, "experiment"),
+        "job_id": cursor("job", job, "job"),
+        "run_id": cursor("run", run, "run"),
+        "checkpoint_id": cursor("ckpt", checkpoint, "checkpoint"),
+    }
+    with database.read() as session:
+        rows = Results(session).page(
+            listing.limit,
+            after,
+            before,
+            listing.order,
+            **filters,
+            method=method,
+            benchmark=benchmark,
+            metric=metric,
+            decoding=decoding,
+            train_seed=train_seed,
+            eval_seed=eval_seed,
+        )
+        data = [views.result(row) for row in rows.rows]
+    return page_response(request, make_page(data, rows.has_more, [item.id for item in data]))
+
+
+@router.get("/table", operation_id="results.table", response_model=schemas.ResultsTable)
+@requires("read")
+def table(
+    request: Request,
+    database: DatabaseDep,
+    experiment: Annotated[str | None, Query(max_length=64, description="Of this experiment.")] = None,
+    job: Annotated[str | None, Query(max_length=64, description="Of this evaluation job.")] = None,
+) -> Response:
+    """Mean over eval seeds within each train seed, then mean, standard deviation (ddof = 1) and n over train seeds."""
+    if (experiment is None) == (job is None):
+        error = FieldError(pointer="/query/experiment", code="one_of", message="give either experiment or job")
+        raise ApiError(422, "invalid_parameter", error.message, [error])
+    with database.read() as session:
+        if experiment is not None:
+            found = views.results_table(session, experiment_id=parse_id("exp", experiment))
+        else:
+            found = views.results_table(session, job_id=parse_id("job", job or ""))
+    return object_response(request, found)
+
+
+@router.get("/{res_id}", operation_id="results.get", response_model=schemas.ResultRead)
+@requires("read")
+def get(request: Request, database: DatabaseDep, res_id: str) -> Response:
+    """One result."""
+    with database.read() as session:
+        return object_response(request, views.result(Results(session).get(parse_id("res", res_id))))

@@ -1,0 +1,396 @@
+"""What the wire shows: one model per object. The dashboard renders the same models, the client returns them."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+T = TypeVar("T")
+
+
+class Wire(BaseModel):
+    """Base of what the API sends; a client of an older version ignores fields it does not know."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="ignore", ser_json_inf_nan="null")
+
+
+class Page(Wire, Generic[T]):
+    """One page of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    """The objects, in the order asked for."""
+    has_more: bool
+    """Whether another page follows in the direction of the cursor."""
+    first_id: str | None
+    """Cursor of the first object; null on an empty page."""
+    last_id: str | None
+    """Cursor of the last object: the next page's `after`."""
+
+
+class Progress(Wire):
+    """How far a run is."""
+
+    step: int
+    """Finished steps."""
+    total: int
+    """Steps in all; 0 while unknown."""
+    message: str
+    """What the run is doing."""
+    updated_at: datetime | None
+    """When the run last told."""
+
+
+class RunError(Wire):
+    """Why a run failed."""
+
+    code: str
+    """Short name, for a program."""
+    message: str
+    """The same for a person."""
+
+
+class Durations(Wire):
+    """Where the time of a finished run went; null where a moment has not come."""
+
+    queued_seconds: float | None
+    """From ready to start."""
+    running_seconds: float | None
+    """From the first start to the end, all attempts and the waiting between them."""
+
+
+class RunSummary(Wire):
+    """A run within its job."""
+
+    id: str
+    seed: int
+    """Train seed."""
+    state: str
+    """blocked, queued, leased, running, stopping, retry_wait, paused, succeeded, failed, cancelled or quarantined."""
+    desired: str
+    """What was asked for: run, pause or cancel."""
+    status_reason: str
+    """Why the run is in its state."""
+    attempt: int
+    """Tries so far."""
+    progress: Progress
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class RunRead(RunSummary):
+    """One seed of a job: the unit of dispatch, of progress and of retry."""
+
+    object: Literal["run"] = "run"
+    job_id: str
+    experiment_id: str | None
+    job_name: str
+    kind: str
+    method: str
+    """The name under which its results are tabled."""
+    queue: str
+    """The queue whose workers may take it."""
+    gpus: int
+    """GPUs it needs."""
+    labels: list[str]
+    """Labels that its worker must offer."""
+    needs: list[str]
+    """Runs it waits for: the same seed of the jobs it depends on."""
+    blocked_on: int
+    """How many of them are unfinished."""
+    infra_failures: int
+    """Attempts that infrastructure ended."""
+    worker_id: str | None
+    """The worker that holds it."""
+    error: RunError | None
+    latest_metrics: dict[str, Any]
+    """Newest value of every metric."""
+    output_attempt: int
+    """The attempt whose files are published; 0 while none is."""
+    durations: Durations
+    version: int
+    """Grows with every change of state."""
+    created_at: datetime
+    queued_at: datetime | None
+    last_heartbeat_at: datetime | None
+
+
+class AttemptRead(Wire):
+    """One try at a run."""
+
+    object: Literal["attempt"] = "attempt"
+    n: int
+    """1 for the first."""
+    worker_id: str
+    dispatcher: str
+    """`local` or `celery`: what woke the worker."""
+    host: str
+    pid: int | None
+    gpus: list[int]
+    """Indices of the GPUs it had."""
+    outcome: str | None
+    """null while it runs; succeeded, stopped, user, infra, oom, non_finite or lost."""
+    exit_code: int | None
+    """Negative for a signal."""
+    error_message: str
+    resumed_from_step: int | None
+    """Step of the checkpoint it began from; null from the start."""
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class JobRead(Wire):
+    """What was submitted: one spec over a list of seeds."""
+
+    object: Literal["job"] = "job"
+    id: str
+    experiment_id: str | None
+    name: str
+    kind: str
+    """sft, pairs, dpo, train or evaluation."""
+    method: str
+    """The name under which its results are tabled."""
+    status: str
+    """queued, running, paused, succeeded, failed or cancelled; follows from the runs."""
+    seeds: list[int]
+    """Train seeds: one run each."""
+    runs: list[RunSummary]
+    """The runs, by seed."""
+    needs: list[str]
+    """Jobs it depends on."""
+    progress: Progress
+    """Steps over all runs."""
+    metadata: dict[str, str]
+    spec: dict[str, Any]
+    """The spec as submitted, with every default."""
+    version: int
+    created_at: datetime
+
+
+class JobNode(Wire):
+    """A job in its experiment's graph."""
+
+    id: str
+    name: str
+    kind: str
+    method: str
+    status: str
+    needs: list[str]
+    """Names of the jobs it depends on."""
+    runs: list[RunSummary]
+
+
+class ExperimentRead(Wire):
+    """Several jobs and their dependencies, with live states."""
+
+    object: Literal["experiment"] = "experiment"
+    id: str
+    name: str
+    description: str
+    status: str
+    """Follows from the jobs: running while any is unfinished."""
+    num_runs: int
+    num_finished: int
+    """Runs in a final state."""
+    num_failed: int
+    """Runs that failed or were quarantined."""
+    jobs: list[JobNode]
+    """The graph: jobs in an order in which each stands after those it needs."""
+    metadata: dict[str, str]
+    created_at: datetime
+
+
+class EventRead(Wire):
+    """Something that happened to a job or one of its runs."""
+
+    object: Literal["event"] = "event"
+    seq: int
+    """Gapless within the job: the cursor, and the id in a stream."""
+    job_id: str
+    run_id: str | None
+    attempt: int | None
+    type: str
+    """job.created, run.state, run.checkpoint or run.message."""
+    level: str
+    message: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class MetricPoint(Wire):
+    """One step of a series, or several neighbouring ones where fewer points were asked for."""
+
+    step: int
+    """The last step behind the point."""
+    value: float | None
+    """The mean of the finite values; null where there is none."""
+    min: float | None
+    max: float | None
+    num_steps: int
+    """Steps behind the point."""
+    num_not_finite: int
+    """How many of them had no finite value."""
+
+
+class MetricSeries(Wire):
+    """One metric of one run."""
+
+    key: str
+    points: list[MetricPoint]
+
+
+class MetricsRead(Wire):
+    """Metrics of one run."""
+
+    object: Literal["metrics"] = "metrics"
+    run_id: str
+    series: list[MetricSeries]
+    """By key."""
+
+
+class LogChunkRead(Wire):
+    """A piece of a run's output."""
+
+    object: Literal["log_chunk"] = "log_chunk"
+    cursor: str
+    """`ATTEMPT.CHUNK`: sorts within the run."""
+    attempt: int
+    chunk: int
+    text: str
+    """Untrusted text: show it as text."""
+    created_at: datetime
+
+
+class CheckpointRead(Wire):
+    """A directory with weights."""
+
+    object: Literal["checkpoint"] = "checkpoint"
+    id: str
+    run_id: str
+    job_id: str
+    attempt: int
+    kind: str
+    """`state` (resumable) or `model` (published at the end)."""
+    step: int
+    path: str
+    """Relative to the artifact root."""
+    manifest_sha256: str
+    size_bytes: int
+    created_at: datetime
+
+
+class ResultRead(Wire):
+    """A metric of one policy on one benchmark for one train seed and one eval seed."""
+
+    object: Literal["result"] = "result"
+    id: str
+    run_id: str
+    """The evaluation run; its completions are behind the number."""
+    job_id: str
+    experiment_id: str | None
+    checkpoint_id: str | None
+    """The evaluated checkpoint; null for an imported model."""
+    method: str
+    benchmark: str
+    metric: str
+    decoding: str
+    train_seed: int
+    eval_seed: int | None
+    """null for greedy decoding."""
+    value: float | None
+    """A rate in [0, 1]; null where nothing could be scored."""
+    num_examples: int
+    num_unscored: int
+    """Examples left out because our side failed."""
+    created_at: datetime
+
+
+class SeedValue(Wire):
+    """A train seed's mean over eval seeds."""
+
+    train_seed: int
+    value: float | None
+    num_eval_seeds: int
+    """Eval seeds with a value; 1 for greedy decoding."""
+    std_over_eval_seeds: float | None
+    """Over the eval seeds, ddof = 1; null below two and for greedy decoding."""
+    num_examples: int
+    """Of all eval seeds together."""
+    num_unscored: int
+
+
+class TableRow(Wire):
+    """One cell of the table of results: exact statistics over train seeds, computed when read."""
+
+    method: str
+    benchmark: str
+    metric: str
+    decoding: str
+    mean: float | None
+    """Over train seeds, of the means over eval seeds."""
+    std: float | None
+    """Over train seeds, ddof = 1; null below two."""
+    n: int
+    """Train seeds with a value."""
+    missing_seeds: list[int]
+    """Train seeds that were asked for and have no value (yet)."""
+    std_over_eval_seeds: float | None
+    """Mean over train seeds of the standard deviation over eval seeds; null for greedy decoding."""
+    num_examples: int
+    """Over all seeds."""
+    num_unscored: int
+    """Examples left out, over all seeds."""
+    per_seed: list[SeedValue]
+    """By train seed."""
+
+
+class ResultsTable(Wire):
+    """The table of results of one experiment or job."""
+
+    object: Literal["results_table"] = "results_table"
+    experiment_id: str | None
+    job_id: str | None
+    rows: list[TableRow]
+
+
+class CompletionRead(Wire):
+    """One completion of an evaluation, and what was made of it. Prompt and completion are untrusted text."""
+
+    object: Literal["completion"] = "completion"
+    position: int
+    """0-based, and the cursor."""
+    benchmark: str
+    example_id: str
+    decoding: str
+    train_seed: int
+    eval_seed: int | None
+    prompt: str
+    completion: str
+    reference: str
+    extracted: str | None
+    """The final answer that was found."""
+    verdict: str
+    """correct, wrong, no_answer, timeout, error or skipped."""
+    correct: bool | None
+    """null where our side failed."""
+    truncated: bool
+
+
+class WorkerRead(Wire):
+    """A supervisor process and what it offers."""
+
+    object: Literal["worker"] = "worker"
+    id: str
+    host: str
+    pid: int
+    dispatcher: str
+    queues: list[str]
+    labels: list[str]
+    slots: int
+    gpus: list[int]
+    is_draining: bool
+    """It finishes what it has and takes nothing."""
+    is_alive: bool
+    """It was seen lately."""
+    started_at: datetime
+    last_seen_at: datetime
