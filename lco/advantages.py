@@ -26,8 +26,9 @@ def leave_one_out(rewards_B: Tensor, group_size: int) -> Tensor:
 
 def z_scored(values_N: Tensor) -> Tensor:
     """(x - mean) / std over all values, std with ddof 1; 0 where they are all equal."""
-    centred_N = values_N - values_N.mean()
-    return centred_N / values_N.std() if len(values_N) > 1 and bool(centred_N.any()) else centred_N
+    if bool((values_N == values_N[0]).all()):  # their rounded mean may differ from them: no division by that
+        return torch.zeros_like(values_N)
+    return (values_N - values_N.mean()) / values_N.std()
 
 
 def dpo_advantages(dpo_logits_NV: Tensor, reference_logits_NV: Tensor, beta_dpo: float) -> Tensor:
@@ -90,14 +91,20 @@ def log_mass_outside(log_probs_NV: Tensor, ids_NK: Tensor) -> Tensor:
 
 
 def support_moments(advantages_NK: Tensor, valid_NK: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Uniform mean and standard deviation (ddof 1) of each token's support, `[N, 1]` each; std 0 for one entry."""
+    """Uniform mean and standard deviation (ddof 1) of each token's support, `[N, 1]` each.
+
+    Exact for a token whose entries are all equal: std 0 and their value, whatever a rounded sum would say.
+    """
     if valid_NK is None:
         valid_NK = torch.ones_like(advantages_NK, dtype=torch.bool)
     count_N1 = valid_NK.sum(1, keepdim=True)
     known_NK = advantages_NK.masked_fill(~valid_NK, 0.0)
     mean_N1 = known_NK.sum(1, keepdim=True) / count_N1
     squares_N1 = ((known_NK - mean_N1) ** 2).masked_fill(~valid_NK, 0.0).sum(1, keepdim=True)
-    return mean_N1, (squares_N1 / (count_N1 - 1).clamp(min=1)).sqrt()
+    std_N1 = (squares_N1 / (count_N1 - 1).clamp(min=1)).sqrt()
+    largest_N1 = advantages_NK.masked_fill(~valid_NK, -torch.inf).amax(1, keepdim=True)
+    is_flat_N1 = largest_N1 == advantages_NK.masked_fill(~valid_NK, torch.inf).amin(1, keepdim=True)
+    return torch.where(is_flat_N1, largest_N1, mean_N1), std_N1.masked_fill(is_flat_N1, 0.0)
 
 
 def normalized(

@@ -67,6 +67,11 @@ class TopKSupport(Config):
     """Whose probabilities choose the entries; `union` takes k of each."""
 
 
+def _check_support(support: FullSupport | TopKSupport, advantage: Advantage) -> None:
+    if isinstance(support, TopKSupport) and support.source != "policy" and advantage.name == "sparse":
+        raise ValueError("support.source: a sparse advantage has no reward model to choose the support; use `policy`")
+
+
 class LcoConfig(Config):
     """What the three LCO objectives share: how the target logits z* = z_old + A / beta (Eq. 7) are made."""
 
@@ -105,6 +110,11 @@ class LcoKld(LcoConfig):
     outside: Literal["frozen-tail", "zero-mass"] = "frozen-tail"
     """Target outside the support: its old mass tilted as one and spread as the policy spreads it now, or none."""
 
+    @model_validator(mode="after")
+    def _support_has_a_source(self) -> Self:
+        _check_support(self.support, self.advantage)
+        return self
+
 
 class LcoLogitConfig(LcoConfig):
     """What the two LCO objectives on logits share."""
@@ -132,6 +142,7 @@ class LcoLogitConfig(LcoConfig):
             )
         if self.gate_threshold < 0 and self.advantage.name == "sparse":
             raise ValueError("gate_threshold: the agreement gate needs a dense advantage")
+        _check_support(self.support, self.advantage)
         return self
 
 

@@ -188,8 +188,6 @@ class Estimator:
         behaviour_NV = frozen.behaviour_NV
         ids_NK = valid_NK = None
         if isinstance(algorithm.support, TopKSupport):
-            if algorithm.support.source != "policy" and frozen.reward_NV is None:
-                raise ValueError("algorithm.support.source: a sparse advantage has no reward model; use `policy`")
             candidates = [behaviour_NV] if algorithm.support.source in ("policy", "union") else []
             if algorithm.support.source in ("reward-model", "union"):
                 assert frozen.reward_NV is not None
@@ -210,14 +208,16 @@ class Estimator:
             advantages_NK=advantages_NV if ids_NK is None else advantages_NV.gather(1, ids_NK),
             behaviour_logsumexp_N=behaviour_NV.logsumexp(-1),
             behaviour_max_N=behaviour_NV.amax(-1),
-            tail_advantages_N=self._tail(frozen, ids_NK, actions_N),
+            tail_advantages_N=self._tail(frozen, ids_NK, valid_NK, actions_N),
             is_agreed_N=is_agreed_N,
         )
 
-    def _tail(self, frozen: "_Frozen", ids_NK: Tensor | None, actions_N: Tensor) -> Tensor:
+    def _tail(
+        self, frozen: "_Frozen", ids_NK: Tensor | None, valid_NK: Tensor | None, actions_N: Tensor
+    ) -> Tensor:
         """The one advantage of everything outside a top-k support: that of the tail's mass as a whole."""
         tail_N = torch.zeros(len(actions_N), device=actions_N.device)
-        if ids_NK is None or isinstance(self.algorithm.advantage, SparseAdvantage):
+        if ids_NK is None or valid_NK is None or isinstance(self.algorithm.advantage, SparseAdvantage):
             return tail_N
 
         def log_tail(logits_NV: Tensor) -> Tensor:
@@ -226,8 +226,8 @@ class Estimator:
 
         assert frozen.reward_NV is not None
         if isinstance(self.algorithm.advantage, LogprobAdvantage):
-            num_outside = max(1, frozen.behaviour_NV.shape[1] - ids_NK.shape[1])
-            return log_tail(frozen.reward_NV) - torch.log(torch.tensor(float(num_outside), device=tail_N.device))
+            num_outside_N = frozen.behaviour_NV.shape[1] - valid_NK.sum(1)
+            return log_tail(frozen.reward_NV) - num_outside_N.clamp(min=1).log()
         assert frozen.reference_NV is not None and isinstance(self.algorithm.advantage, DpoAdvantage)
         tail_N = self.beta_dpo * (log_tail(frozen.reward_NV) - log_tail(frozen.reference_NV))
         if frozen.initial_NV is not None:

@@ -1,0 +1,71 @@
+"""Fixtures of the engine's tests: one thread, tiny models that are built and never downloaded, a warm interpreter for real processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from lco.config import LlamaInit, StageConfig
+from lco.policy import Policy, initial_policy, load_policy, save_reward_model
+from lco.stage import Stage
+from tests.lco.launcher import Launcher
+
+TINY = LlamaInit(hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, max_positions=64)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Random numbers, the same ones for every test."""
+    return torch.Generator().manual_seed(20260301)
+
+
+@pytest.fixture
+def tiny_policy() -> Policy:
+    """A one-layer Llama with random weights, sharp enough that its distributions are not flat."""
+    return _sharp(initial_policy(TINY, StageConfig(device="cpu")), 1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved policy."""
+    directory = tmp_path_factory.mktemp("tiny-model")
+    _sharp(initial_policy(TINY, StageConfig(device="cpu")), 1).save(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_reward_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved reward model of beta 0.1 whose reference is the saved policy."""
+    directory = tmp_path_factory.mktemp("tiny-reward-model")
+    tuned = _sharp(load_policy(tiny_model, StageConfig(device="cpu")), 2, 0.1)
+    save_reward_model(tuned, tiny_model, 0.1, directory)
+    return directory
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """A stage in a run directory of the test's own."""
+    return Stage(tmp_path / "run", [])
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Starts real processes of stages by forking an interpreter that has loaded torch already."""
+    with Launcher(tmp_path_factory.mktemp("launcher")) as started:
+        yield started
+
+
+def _sharp(policy: Policy, seed: int, deviation: float = 0.5) -> Policy:
+    """Adds seeded noise to every weight matrix."""
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            if parameter.ndim == 2:
+                parameter += deviation * torch.randn(parameter.shape, generator=noise)
+    return policy

@@ -1,0 +1,178 @@
+"""Advantage estimators (Eqs. 11-13) and their normalisation, in float64 with V = 7."""
+
+import pytest
+import torch
+
+from lco.advantages import (
+    dpo_advantages,
+    group_normalized,
+    leave_one_out,
+    log_mass_outside,
+    logprob_advantages,
+    normalized,
+    reference_kl_advantages,
+    sparse_advantages,
+    support_moments,
+    top_k_support,
+    z_scored,
+)
+from tests.lco.cases import V, randn
+
+
+def test_eq11_sparse_advantage_is_zero_off_the_sampled_token(generator):
+    logits, values = randn(generator, 4, V), randn(generator, 4)
+    actions = torch.tensor([0, 3, 6, 2])
+    found, others = sparse_advantages(values, actions, logits, "zero")
+    expected = torch.zeros(4, V, dtype=torch.float64)
+    expected[range(4), actions] = values
+    assert torch.equal(found, expected)
+    assert torch.equal(others, torch.zeros(4, dtype=torch.float64))
+
+
+def test_zero_mean_fill_has_no_mean_under_the_behaviour_policy(generator):
+    logits, values = randn(generator, 50, V), randn(generator, 50)
+    actions = torch.randint(V, (50,), generator=generator)
+    found, others = sparse_advantages(values, actions, logits, "zero-mean")
+    probs = logits.softmax(-1)
+    sampled = probs.gather(1, actions[:, None])[:, 0]
+    torch.testing.assert_close(found.gather(1, actions[:, None])[:, 0], values * (1 - sampled))
+    is_free = 1 - sampled >= 0.1  # the authors' floor binds elsewhere
+    mean = (probs * found).sum(-1)
+    torch.testing.assert_close(mean[is_free], torch.zeros_like(mean[is_free]), atol=1e-12, rtol=0)
+    off = torch.ones_like(found, dtype=torch.bool).scatter(1, actions[:, None], False)
+    assert torch.equal(found[off], others[:, None].expand_as(found)[off])
+
+
+def test_zero_mean_fill_stays_finite_where_the_sampled_token_has_all_the_mass():
+    logits = torch.tensor([[60.0] + [0.0] * (V - 1)], dtype=torch.float64)
+    found, _ = sparse_advantages(torch.tensor([2.0], dtype=torch.float64), torch.tensor([0]), logits, "zero-mean")
+    assert torch.isfinite(found).all()
+    assert found.abs().max() < 1e-10
+
+
+def test_eq12_logprob_advantage_is_the_logit_less_its_soft_value(generator):
+    logits = randn(generator, 9, V)
+    q, v = logits, logits.exp().sum(-1, keepdim=True).log()
+    torch.testing.assert_close(logprob_advantages(logits), q - v)
+    soft_mean = logprob_advantages(logits).logsumexp(-1)
+    torch.testing.assert_close(soft_mean, torch.zeros(9, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+def test_eq13_dpo_advantage_is_the_scaled_log_ratio_and_has_no_soft_mean(generator):
+    dpo, reference = randn(generator, 9, V), randn(generator, 9, V)
+    found = dpo_advantages(dpo, reference, 0.1)
+    torch.testing.assert_close(found, 0.1 * (dpo.softmax(-1) / reference.softmax(-1)).log())
+    soft_mean = (reference.log_softmax(-1) + found / 0.1).logsumexp(-1)
+    torch.testing.assert_close(soft_mean, torch.zeros(9, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+def test_reference_pull_is_the_weighted_log_ratio_to_the_start_and_vanishes_there(generator):
+    old, initial = randn(generator, 9, V), randn(generator, 9, V)
+    expected = -0.05 * (old.softmax(-1) / initial.softmax(-1)).log()
+    torch.testing.assert_close(reference_kl_advantages(old, initial, 0.05), expected)
+    assert torch.equal(reference_kl_advantages(old, old, 0.05), torch.zeros(9, V, dtype=torch.float64))
+
+
+def test_group_normalised_advantages_are_z_scores_within_a_group():
+    rewards = torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
+    found = group_normalized(rewards, 4).view(2, 4)
+    for group, expected in zip(rewards.view(2, 4), found, strict=True):
+        torch.testing.assert_close(expected, (group - group.mean()) / (group.std() + 1e-4))
+
+
+def test_an_all_equal_group_gives_no_advantage():
+    rewards = torch.full((8,), 0.1)
+    for found in (group_normalized(rewards, 4), leave_one_out(rewards, 4), z_scored(rewards)):
+        torch.testing.assert_close(found, torch.zeros(8), atol=1e-4, rtol=0)
+
+
+def test_leave_one_out_subtracts_the_mean_of_the_others():
+    found = leave_one_out(torch.tensor([1.0, 0.0, 0.0, 5.0, 1.0, 3.0]), 3)
+    torch.testing.assert_close(found, torch.tensor([1.0, -0.5, -0.5, 3.0, -3.0, 0.0]))
+
+
+def test_z_scores_have_mean_0_and_standard_deviation_1_and_do_not_divide_by_0(generator):
+    found = z_scored(randn(generator, 100, scale=9) + 4)
+    torch.testing.assert_close(torch.stack([found.mean(), found.std()]), torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert z_scored(torch.tensor([3.0])).tolist() == [0.0]
+    assert z_scored(torch.tensor([3.0, 3.0])).tolist() == [0.0, 0.0]
+
+
+def test_top_k_support_holds_the_best_of_each_model_and_the_sampled_token_once(generator):
+    first, second = randn(generator, 30, V), randn(generator, 30, V)
+    actions = torch.randint(V, (30,), generator=generator)
+    ids, valid = top_k_support([first, second], 2, actions)
+    for row in range(30):
+        known = ids[row][valid[row]].tolist()
+        assert len(set(known)) == len(known)
+        best = {int(i) for logits in (first, second) for i in logits[row].topk(2).indices}
+        assert set(known) == best | {int(actions[row])}
+
+
+def test_top_k_larger_than_the_vocabulary_is_the_vocabulary(generator):
+    ids, valid = top_k_support([randn(generator, 3, V)], 64, torch.tensor([0, 1, 2]))
+    assert all(ids[row][valid[row]].tolist() == list(range(V)) for row in range(3))
+
+
+def test_mass_outside_is_what_the_support_leaves(generator):
+    log_probs = randn(generator, 5, V).log_softmax(-1)
+    ids, _ = top_k_support([log_probs], 3, torch.tensor([6, 6, 6, 6, 6]))
+    inside = torch.zeros(5, V, dtype=torch.bool).scatter(1, ids, True)
+    torch.testing.assert_close(log_mass_outside(log_probs, ids).exp(), log_probs.exp().masked_fill(inside, 0).sum(-1))
+    everything = torch.arange(V).expand(5, V)
+    assert (log_mass_outside(log_probs, everything) == -torch.inf).all()
+
+
+def test_moments_ignore_repeated_entries():
+    values = torch.tensor([[1.0, 2.0, 2.0, 6.0]])
+    mean, deviation = support_moments(values, torch.tensor([[True, True, False, True]]))
+    assert mean.item() == 3.0
+    assert deviation.item() == pytest.approx(torch.tensor([1.0, 2.0, 6.0]).std().item())
+    assert support_moments(values[:, :1], None)[1].item() == 0.0
+
+
+def normal(values, **changes):
+    options = {"center": True, "scale": "per-step", "std_floor": 0.0} | changes
+    tail = torch.zeros(len(values), dtype=values.dtype)
+    return normalized(values, tail, None, **options)[0]
+
+
+def test_per_step_normalisation_gives_every_token_mean_0_and_deviation_1(generator):
+    values = randn(generator, 20, V) * torch.logspace(-4, 4, 20, dtype=torch.float64)[:, None] + 3
+    found = normal(values)
+    torch.testing.assert_close(found.mean(-1), torch.zeros(20, dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.std(-1), torch.ones(20, dtype=torch.float64))
+
+
+def test_scale_without_centre_divides_only(generator):
+    values = randn(generator, 20, V) + 3
+    torch.testing.assert_close(normal(values, center=False), values / values.std(-1, keepdim=True))
+    torch.testing.assert_close(normal(values, scale="none"), values - values.mean(-1, keepdim=True))
+    assert torch.equal(normal(values, center=False, scale="none"), values)
+
+
+def test_global_scale_is_one_number_for_all_tokens(generator):
+    values = randn(generator, 20, V) * torch.linspace(0.1, 3, 20, dtype=torch.float64)[:, None]
+    centred = values - values.mean(-1, keepdim=True)
+    torch.testing.assert_close(normal(values, scale="global"), centred / values.var(-1).mean().sqrt())
+
+
+def test_std_floor_keeps_indifferent_tokens_small(generator):
+    values = randn(generator, 20, V, scale=1e-3)
+    assert normal(values, std_floor=0.1).abs().max() < 0.05
+    assert normal(values).abs().max() > 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", ["per-step", "global"])
+@pytest.mark.parametrize("center", [False, True])
+def test_a_flat_token_keeps_no_advantage_and_makes_no_nan(generator, scale, center, dtype):
+    constants = torch.cat([torch.zeros(1), torch.rand(200, generator=generator) * 10]).to(dtype)
+    found = normal(constants[:, None].expand(-1, V).contiguous(), scale=scale, center=center)
+    assert torch.equal(found, torch.zeros_like(found))
+
+
+def test_the_tail_is_moved_by_the_supports_mean_and_deviation(generator):
+    values, tail = randn(generator, 20, 4), randn(generator, 20)
+    _, found = normalized(values, tail, None, center=True, scale="per-step", std_floor=0.0)
+    torch.testing.assert_close(found, (tail - values.mean(-1)) / values.std(-1))
