@@ -220,7 +220,7 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor, temperature: float, top_p: float
     probs_BV = (logits_BV / temperature).softmax(-1, dtype=torch.float64)
     order_BV = None
     if top_p < 1:
-        probs_BV, order_BV = probs_BV.sort(-1, descending=True, stable=True)
+        probs_BV, order_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
         before_BV = probs_BV.cumsum(-1) - probs_BV
         probs_BV = probs_BV.masked_fill(before_BV >= top_p, 0.0)
     cumulative_BV = probs_BV.cumsum(-1)
