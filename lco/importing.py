@@ -1,13 +1,13 @@
-"""A GGUF file becomes a model directory of safetensors and JSON. `python -m lco.importing NAME DEST_ROOT [--gguf PATH]`.
+"""A GGUF file becomes a model directory of safetensors and JSON. `python -m lco.importing NAME DEST_ROOT`.
 
 transformers reads a GGUF (weights, tokenizer, chat template), with three traps:
 
-- A model loaded with `gguf_file` alone keeps a quantizer although its weights are dense: `save_pretrained` refuses it ("quantized
-  with gguf and is not serializable") and trainers think it frozen. `GgufConfig(dequantize=True)` asks for dense weights, and what
-  is left of a quantizer is removed before saving.
+- A model loaded with `gguf_file` alone keeps a quantizer although its weights are dense: `save_pretrained` refuses it
+  ("quantized with gguf and is not serializable") and trainers think it frozen. `GgufConfig(dequantize=True)` asks for
+  dense weights, and what is left of a quantizer is removed before saving.
 - A tensor that the file lacks is drawn at random with no more than a warning. Here it is an error.
-- A byte-level tokenizer is split as GPT-2's where transformers does not know the file's `tokenizer.ggml.pre`. `DIGIT_SPLITTERS`
-  are cured here: their models were trained with every digit by itself.
+- A byte-level tokenizer is split as GPT-2's where transformers does not know the file's `tokenizer.ggml.pre`.
+  `DIGIT_SPLITTERS` are cured here: their models were trained with every digit by itself.
 """
 
 import argparse
@@ -95,7 +95,8 @@ def import_model(name: str, root: Path, gguf: Path | None = None) -> Path:
         raise ValueError(f"{name!r} is none of {', '.join(sorted(MODELS))}; give a file of your own (--gguf)")
     packaged = MODELS[name]
     with packaged_gguf(packaged) as path:
-        return _converted(path, directory, {"package": packaged.package, "version": packaged.version, "gguf": path.name})
+        source = {"package": packaged.package, "version": packaged.version, "gguf": path.name}
+        return _converted(path, directory, source)
 
 
 def _converted(gguf: Path, directory: Path, source: dict[str, str]) -> Path:
@@ -114,7 +115,7 @@ def _converted(gguf: Path, directory: Path, source: dict[str, str]) -> Path:
             source=source | {"gguf_sha256": file_sha256(gguf)},
             num_parameters=model.num_parameters(),
         )
-        temporary.chmod(0o755)  # the private modes of temporary files would hide the model from a worker of another user
+        temporary.chmod(0o755)  # temporary files are private; a worker may be another user
         for path in temporary.iterdir():
             path.chmod(0o644)
         temporary.rename(directory)
@@ -131,17 +132,21 @@ def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     Raises:
         ValueError: the file is no whole GGUF of a known architecture, lacks tensors, or has values that are not finite.
     """
-    place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, "local_files_only": True}
     try:
         splitting = _metadata(path, "tokenizer.ggml.pre")
-        tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            **place,
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
+        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
             output_loading_info=True,
+            local_files_only=True,
             trust_remote_code=False,
         )
+        model, loading = loaded
     except Exception as error:  # a damaged file fails anywhere in two parsers, with any type
         raise ValueError(f"{path}: no GGUF model that can be read ({type(error).__name__}: {error})") from error
     if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
