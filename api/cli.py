@@ -1,0 +1,166 @@
+"""The command line `lco`. This file only parses; what a command needs is imported when it runs: `--help` is quick.
+
+Exit codes: 0 done, 1 the job failed or the API refused, 2 wrong usage or settings, 130 interrupted.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+STAGES = {
+    "train": "lco.train",
+    "sft": "lco.sft",
+    "pairs": "lco.pairs",
+    "dpo": "lco.dpo",
+    "evaluate": "evaluation.run",
+}
+"""Command -> the module that a job of this kind runs, too."""
+_PLATFORM = "api.commands.platform"
+_JOBS = "api.commands.jobs"
+_KEYS = "api.commands.keys"
+_MODELS = "api.commands.models"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in STAGES:
+        return int(importlib.import_module(_MODELS).stage(STAGES[given[0]], given[1:]))
+    options = make_parser().parse_args(given)
+    module, _, function = options.run.partition(":")
+    try:
+        return int(getattr(importlib.import_module(module), function)(options))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `lco jobs | head`
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        message = friendly(error)
+        if message is None:
+            raise
+        print(f"lco: {message}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+
+
+def friendly(error: Exception) -> str | None:
+    """What a person is told about an error of theirs or of the API; None for one of ours, which needs its traceback."""
+    from pydantic import ValidationError
+
+    from api.commands.usage import UsageError
+    from api.transport import ApiFailure
+
+    if isinstance(error, ApiFailure):
+        fields = error.problem.get("errors", [])
+        lines = [f"\n  {field['pointer'] or '/'}: {field['message']}" for field in fields]
+        return f"{error}" if len(fields) < 2 else f"{error.code}{''.join(lines)}"
+    if isinstance(error, ValidationError):
+        return "; ".join(f"LCO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+    if isinstance(error, UsageError | TimeoutError):
+        return str(error)
+    return None
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="lco",
+        description="Training and evaluation platform for Logits Convex Optimization.",
+        epilog="Settings come from LCO_* variables; LCO_DATA_DIR (default ./var) is where the platform lives.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_platform(commands)
+    _add_jobs(commands)
+    _add_keys(commands)
+    _add_models(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def _add(commands: "_Commands[argparse.ArgumentParser]", name: str, run: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_platform(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    up = _add(commands, "up", f"{_PLATFORM}:up", "start the platform here: migrate, API and supervisor, until Ctrl-C")
+    up.add_argument("--port", type=int, help="port of the API; 0 takes a free one")
+    up.add_argument("--slots", type=int, help="runs at a time")
+    up.add_argument("--no-worker", action="store_true", help="the API alone")
+    up.add_argument("--celery", action="store_true", help="with LCO_BROKER_URL: a Celery worker and the beat here, too")
+    _add(commands, "api", f"{_PLATFORM}:api", "run the API alone, in this process")
+    _add(
+        commands,
+        "migrate",
+        f"{_PLATFORM}:migrate_database",
+        "bring the database to the newest migration, and make the admin key where there is none",
+    )
+    _add(commands, "login-link", f"{_PLATFORM}:login_link", "print a link that opens the dashboard, once")
+
+
+def _add_jobs(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    submit = _add(commands, "submit", f"{_JOBS}:submit", "submit a job or an experiment")
+    submit.add_argument("file", metavar="FILE", help="TOML or JSON; one with `jobs` is an experiment")
+    submit.add_argument("--seeds", metavar="0,1", help="train seeds instead of those in the file")
+    submit.add_argument("--wait", action="store_true", help="follow it; exit code 1 unless it succeeds")
+    for name, text in (
+        ("jobs", "list jobs"),
+        ("experiments", "list experiments"),
+        ("runs", "list runs"),
+        ("workers", "list workers"),
+    ):
+        listing = _add(commands, name, f"{_JOBS}:list_{name}", text)
+        listing.add_argument("--json", action="store_true", help="as JSON")
+        listing.add_argument("--limit", type=int, default=20, help="at most this many (default 20)")
+        if name in ("jobs", "runs"):
+            listing.add_argument("--experiment", metavar="ID", help="only those of this experiment")
+    for name, text in (
+        ("show", "print an object as JSON"),
+        ("watch", "follow a job, an experiment or a run to its end"),
+        ("cancel", "cancel a job, an experiment or a run"),
+        ("pause", "pause it at its next checkpoint"),
+        ("resume", "resume it from its newest checkpoint"),
+    ):
+        _add(commands, name, f"{_JOBS}:{name}", text).add_argument("id", metavar="ID")
+    logs = _add(commands, "logs", f"{_JOBS}:logs", "print the output of a run")
+    logs.add_argument("id", metavar="ID", help="a run, or a job with one run")
+    logs.add_argument("-f", "--follow", action="store_true", help="until the run ends")
+    results = _add(
+        commands, "results", f"{_JOBS}:results", "print the table of results: mean and spread over train seeds"
+    )
+    results.add_argument("--experiment", metavar="ID", help="of this experiment (default: the newest)")
+    results.add_argument("--job", metavar="ID", help="of this evaluation job")
+    results.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    keys = commands.add_parser("keys", help="create, list and revoke API keys").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    create = _add(keys, "create", f"{_KEYS}:create", "make an API key and print it, once")
+    create.add_argument("name", metavar="NAME", help="what it is for")
+    create.add_argument("--scope", choices=("read", "write", "admin"), default="read")
+    create.add_argument("--days", type=int, help="days until it expires (default: never)")
+    _add(keys, "list", f"{_KEYS}:list_keys", "list API keys").add_argument("--json", action="store_true")
+    _add(keys, "revoke", f"{_KEYS}:revoke", "end an API key").add_argument("id", metavar="ID")
+
+
+def _add_models(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    for name, module in STAGES.items():
+        # Listed for the help alone: main() hands their arguments to the module, which has a parser of its own.
+        commands.add_parser(name, help=f"run one stage without the platform: python -m {module} CONFIG RUN_DIR")
+    models = commands.add_parser("models", help="import and list models").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    importing = _add(models, "import", f"{_MODELS}:import_model", "make a model available as model:NAME")
+    importing.add_argument("name", metavar="NAME")
+    importing.add_argument("--gguf", metavar="PATH", help="a GGUF file of your own")
+    _add(models, "list", f"{_MODELS}:list_models", "list imported models").add_argument("--json", action="store_true")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

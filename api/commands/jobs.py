@@ -1,0 +1,204 @@
+"""`lco submit`, the lists, `watch`, `logs`, `results`, `cancel` and its sisters: all through the client, over HTTP."""
+
+import itertools
+import json
+import sys
+import tomllib
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from api import calls, schemas
+from api.client import Client
+from api.commands.tables import print_json, print_table, safe
+from api.commands.usage import UsageError
+from api.commands.watching import watch_until_end
+
+
+def submit(options: Namespace) -> int:
+    """Submits a file."""
+    document = read_document(Path(options.file))
+    is_experiment = "jobs" in document
+    if options.seeds is not None:
+        seeds = _seeds(options.seeds)
+        for job in document["jobs"] if is_experiment else [document]:
+            job["seeds"] = seeds
+    with Client() as client:
+        found = client.submit_experiment(document) if is_experiment else client.submit(document)
+        print(found.id)
+        if not options.wait:
+            return 0
+        return watch_until_end(client, found.id)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A job or an experiment in a file.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no document.
+    """
+    try:
+        content = path.read_text()
+        document = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
+        json.dumps(document, allow_nan=False)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (TypeError, ValueError):
+        raise UsageError(f"{path} holds a date or a number that is not finite") from None
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} holds no job and no experiment")
+    return document
+
+
+def _seeds(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"--seeds takes numbers such as 0,1,2, not {text!r}")
+    return [int(part) for part in parts]
+
+
+def list_jobs(options: Namespace) -> int:
+    """Lists jobs."""
+    with Client() as client:
+        found = list(itertools.islice(client.jobs(experiment=options.experiment), options.limit))
+    if options.json:
+        return print_json(found)
+    rows = [[job.id, job.name, job.kind, job.status, _progress(job.progress), job.created_at] for job in found]
+    return print_table(["id", "name", "kind", "status", "progress", "created"], rows)
+
+
+def list_experiments(options: Namespace) -> int:
+    """Lists experiments."""
+    with Client() as client:
+        found = list(itertools.islice(client.experiments(), options.limit))
+    if options.json:
+        return print_json(found)
+    rows = [
+        [item.id, item.name, item.status, f"{item.num_finished}/{item.num_runs}", item.created_at] for item in found
+    ]
+    return print_table(["id", "name", "status", "runs", "created"], rows)
+
+
+def list_runs(options: Namespace) -> int:
+    """Lists runs."""
+    with Client() as client:
+        found = list(itertools.islice(client.runs(experiment=options.experiment), options.limit))
+    if options.json:
+        return print_json(found)
+    rows = [[run.id, run.job_name, run.seed, run.state, run.attempt, _progress(run.progress)] for run in found]
+    return print_table(["id", "job", "seed", "state", "attempt", "progress"], rows)
+
+
+def list_workers(options: Namespace) -> int:
+    """Lists workers."""
+    with Client() as client:
+        found = list(itertools.islice(client.workers(), options.limit))
+    if options.json:
+        return print_json(found)
+    rows = [
+        [
+            worker.id,
+            worker.host,
+            worker.pid,
+            worker.dispatcher,
+            ",".join(worker.queues),
+            worker.slots,
+            "draining" if worker.is_draining else "alive" if worker.is_alive else "gone",
+            worker.last_seen_at,
+        ]
+        for worker in found
+    ]
+    return print_table(["id", "host", "pid", "dispatcher", "queues", "slots", "state", "seen"], rows)
+
+
+def _progress(progress: schemas.Progress) -> str:
+    return f"{progress.step}/{progress.total or '?'}" if progress.step or progress.total else ""
+
+
+def show(options: Namespace) -> int:
+    """Prints an object."""
+    with Client() as client:
+        return print_json(client.show(options.id))
+
+
+def watch(options: Namespace) -> int:
+    """Follows something to its end."""
+    with Client() as client:
+        return watch_until_end(client, options.id)
+
+
+def cancel(options: Namespace) -> int:
+    """Cancels something."""
+    with Client() as client:
+        return _asked(client.cancel(options.id))
+
+
+def pause(options: Namespace) -> int:
+    """Pauses something."""
+    with Client() as client:
+        return _asked(client.pause(options.id))
+
+
+def resume(options: Namespace) -> int:
+    """Resumes something."""
+    with Client() as client:
+        return _asked(client.resume(options.id))
+
+
+def _asked(found: calls.Object) -> int:
+    print(f"{found.id} is {found.state if isinstance(found, schemas.RunRead) else found.status}")
+    return 0
+
+
+def logs(options: Namespace) -> int:
+    """Prints the output of a run."""
+    with Client() as client:
+        run_id = _run_of(client, options.id)
+        for chunk in client.follow_logs(run_id) if options.follow else client.logs(run_id):
+            sys.stdout.write(safe(chunk.text))
+            sys.stdout.flush()
+    return 0
+
+
+def _run_of(client: Client, identifier: str) -> str:
+    found = client.show(identifier)
+    if isinstance(found, schemas.RunRead):
+        return found.id
+    if not isinstance(found, schemas.JobRead):
+        raise UsageError(f"{identifier} has no log: name a run, or a job with one run")
+    if len(found.runs) != 1:
+        runs = "\n".join(f"  {run.id}  seed {run.seed}, {run.state}" for run in found.runs)
+        raise UsageError(f"{identifier} has {len(found.runs)} runs, name one:\n{runs}")
+    return found.runs[0].id
+
+
+def results(options: Namespace) -> int:
+    """Prints the table of results."""
+    with Client() as client:
+        experiment = options.experiment
+        if experiment is None and options.job is None:
+            newest = next(client.experiments(), None)
+            if newest is None:
+                raise UsageError("there is no experiment yet; submit one, or name a job with --job")
+            experiment = newest.id
+        table = client.results_table(experiment=experiment, job=options.job)
+    return print_json(table) if options.json else print_results(table)
+
+
+def print_results(table: schemas.ResultsTable) -> int:
+    """Prints a table of results, rates in percent."""
+    rows = []
+    for row in table.rows:
+        missing = f"seeds {', '.join(map(str, row.missing_seeds))} missing" if row.missing_seeds else ""
+        rows.append(
+            [row.method, row.benchmark, row.metric, row.decoding, _percent(row.mean), _percent(row.std), row.n, missing]
+        )
+    return print_table(["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", ""], rows)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"

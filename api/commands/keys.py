@@ -1,0 +1,31 @@
+"""`lco keys`."""
+
+from argparse import Namespace
+
+from api.client import Client
+from api.commands.tables import print_json, print_table
+
+
+def create(options: Namespace) -> int:
+    """Makes an API key."""
+    with Client() as client:
+        created = client.create_key(options.name, options.scope, options.days)
+    print(created.key)
+    return 0
+
+
+def list_keys(options: Namespace) -> int:
+    """Lists API keys."""
+    with Client() as client:
+        keys = list(client.api_keys())
+    if options.json:
+        return print_json(keys)
+    rows = [[key.id, key.name, key.scope, "revoked" if key.revoked_at else "active", key.created_at] for key in keys]
+    return print_table(["id", "name", "scope", "state", "created"], rows)
+
+
+def revoke(options: Namespace) -> int:
+    """Ends an API key."""
+    with Client() as client:
+        print(f"{client.revoke_key(options.id).id} is revoked")
+    return 0
