@@ -1,7 +1,6 @@
 """The whole platform as child processes: for `make demo` and the tests that play it from outside.
 
-Embedded it is `lco up`. With services it is what `docker-compose.yml` describes: PostgreSQL, Redis, the API, a Celery
-worker and the beat.
+Embedded it is `lco up`; with services it is PostgreSQL, Redis and `lco up --celery` (API, Celery worker, beat).
 """
 
 import os
@@ -18,11 +17,7 @@ from api.children import Child, start_child
 from api.local_services import LocalServer, start_postgresql, start_redis
 from store.settings import Settings
 
-API = ["python", "-m", "api.cli", "api"]
-MIGRATE = ["python", "-m", "api.cli", "migrate"]
 UP = ["python", "-m", "api.cli", "up"]
-BEAT = ["python", "-m", "celery", "-A", "worker.app", "beat"]
-CELERY_WORKER = ["python", "-m", "celery", "-A", "worker.app", "worker", "--without-mingle", "--without-gossip"]
 _MAX_REVIVED = 20
 _START_SECONDS = 90.0
 _STOP_SECONDS = 90.0  # runs have `stop_seconds` to checkpoint
@@ -39,7 +34,7 @@ class LocalPlatform:
         data_dir: everything the platform writes, kept from one start to the next.
         with_services: PostgreSQL, Redis and Celery instead of SQLite and the local loop.
         environment: further `LCO_*` variables.
-        up: the command of the embedded platform.
+        up: the command that starts `lco up`.
     """
 
     def __init__(
@@ -86,13 +81,7 @@ class LocalPlatform:
         self.environment.setdefault("LCO_PORT", str(_usual_or_free_port()))
         if self.with_services:
             self._start_servers()
-            self._run("migrate", MIGRATE)
-            self.start_process("api", API)
-            slots = self.environment.get("LCO_SLOTS", str(Settings().slots))
-            self.start_process("worker", [*CELERY_WORKER, "-P", "prefork", "-c", slots, "-Q", "lco.cpu"])
-            self.start_process("beat", BEAT)
-        else:
-            self.start_process("up", self._up)
+        self.start_process("up", [*self._up, *(["--celery"] if self.with_services else [])])
         self.url = self._wait_until_ready()
         self.environment["LCO_PORT"] = self.url.rpartition(":")[2]  # a revived API keeps its address
 
@@ -146,14 +135,6 @@ class LocalPlatform:
                 server = start(directory)
                 self._servers.append(server)
                 self.environment[variable] = server.url
-
-    def _run(self, name: str, command: list[str]) -> None:
-        child = self.start_process(name, command)
-        code = child.process.wait(_START_SECONDS)
-        del self.children[name]
-        child.stop(1)
-        if code != 0:
-            raise PlatformFailure(_ending(name, child))
 
     def _wait_until_ready(self) -> str:
         address = self.data_dir / "api-url"

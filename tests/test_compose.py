@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from api import local_platform
 from api.children import Child, start_child
 from api.client import Client
+from api.commands.platform import _commands as platform_commands
 from api.local_platform import is_ready
 from api.local_services import free_port
 from store.settings import Settings
@@ -87,10 +88,11 @@ def test_only_loopback_is_published(compose: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_the_local_platform_runs_the_same_celery_commands(compose: dict[str, Any]) -> None:
-    described = compose["services"]
-    assert ["python", "-m", *described["beat"]["command"]] == local_platform.BEAT
-    assert {"python", "-m", *described["worker"]["command"]} >= set(local_platform.CELERY_WORKER)
+def test_lco_up_runs_the_same_celery_commands(compose: dict[str, Any]) -> None:
+    settings = Settings(broker_url="redis://localhost", slots=2, queues="lco.cpu,lco.gpu")
+    commands = platform_commands(settings, Namespace(no_worker=False, celery=True))
+    for name in ("worker", "beat"):
+        assert commands[name] == ["python", "-m", *compose["services"][name]["command"]]
 
 
 def test_every_copied_file_exists() -> None:
