@@ -16,7 +16,7 @@ MAX_EXPONENT = 10_000
 
 Verdict = Literal["correct", "wrong", "no_answer"]
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,6})?")
+_NUMBER = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,6})?")
 _NUMBER_IN_TEXT = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
 
 
@@ -41,7 +41,7 @@ def extract_last_equals(completion: str) -> str | None:
 
 
 def extract_boxed(completion: str) -> str | None:
-    r"""The contents of the last `\boxed{...}` (or `\fbox`), braces matched; None where it is missing or never closed."""
+    r"""The contents of the last `\boxed{...}` or `\fbox{...}`, braces matched; None where it is missing or stays open."""
     start = max(completion.rfind(r"\boxed{"), completion.rfind(r"\fbox{"))
     if start < 0:
         return None
@@ -63,10 +63,10 @@ def extract_final_number(completion: str) -> str | None:
     boxed = extract_boxed(completion)
     if boxed is not None:
         return boxed
-    marked = completion.rpartition("####")
-    numbers = _NUMBER_IN_TEXT.findall(marked[2])
-    if marked[1] and numbers:
-        return str(numbers[0])
+    _, mark, after = completion.rpartition("####")
+    if mark and (marked := _NUMBER_IN_TEXT.search(after)):
+        return marked[0]
+    numbers = _NUMBER_IN_TEXT.findall(completion)
     return str(numbers[-1]) if numbers else None
 
 
@@ -78,15 +78,16 @@ EXTRACTIONS = {
 
 
 def parse_number(text: str) -> Fraction | None:
-    """The exact value of a plain number: integer, decimal, `a/b`, thousands separators, e-notation; None for anything else."""
-    text = text.strip().removeprefix("$").removesuffix(".").replace("\\$", "").replace("\\%", "").removesuffix("%").strip()
+    """The exact value of a plain number, or None: integer, decimal, `a/b`, thousands separators, e-notation, `$`, `%`."""
+    text = text.replace("\\$", "").replace("\\%", "").strip().removesuffix(".")
+    text = text.strip("$ ").removesuffix("%").strip()
     if len(text) > MAX_ANSWER_CHARACTERS or sum(c.isdigit() for c in text) > MAX_ANSWER_DIGITS:
         return None
     numerator, slash, denominator = text.partition("/")
     parts = [numerator.strip(), denominator.strip()] if slash else [numerator]
     values = []
     for part in parts:
-        if not part or not part.isascii() or _NUMBER.fullmatch(part) is None or not any(c.isdigit() for c in part):
+        if not part.isascii() or _NUMBER.fullmatch(part) is None:
             return None
         mantissa, _, exponent = part.lower().replace(",", "").partition("e")
         if exponent and abs(int(exponent)) > MAX_EXPONENT:
@@ -98,7 +99,7 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def is_equivalent(answer: str, reference: str) -> bool:
-    """Whether two final answers are equal: as exact numbers where both are numbers, else as text without white space."""
+    """Whether two final answers are equal: exact numbers where both are numbers, else text without white space."""
     value, reference_value = parse_number(answer), parse_number(reference)
     if value is not None and reference_value is not None:
         return value == reference_value

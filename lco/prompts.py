@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import random
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,22 +117,24 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     continue
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise ValueError(f"{path}: row {row_number} is no JSON ({error})") from error
                 if not isinstance(row, dict):
                     raise ValueError(f"{path}: row {row_number} is no JSON object")
                 yield row_number, row
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a gzip file that was cut or damaged
         raise ValueError(f"{path}: cannot be read ({error})") from error
 
 
-def text_field(path: Path, row_number: int, row: dict[str, Any], field: str) -> str:
-    """A row's text field.
+def text_field(path: Path, row_number: int, row: dict[str, Any], field: str, default: str | None = None) -> str:
+    """A row's text field, or the default where it is missing or null.
 
     Raises:
-        ValueError: the field is missing or no text.
+        ValueError: the field is no text, or missing without a default.
     """
     value = row.get(field)
+    if value is None and default is not None:
+        return default
     if not isinstance(value, str):
         raise ValueError(f"{path}: row {row_number} has no text field {field!r}")
     return value
@@ -172,13 +175,17 @@ def _load_jsonl(config: Jsonl) -> list[Prompt]:
         if len(prompts) == config.num_problems:
             break
         text = text_field(path, row_number, row, config.prompt_field)
-        reference = row.get(config.reference_field, "")
+        if not text:
+            raise ValueError(f"{path}: row {row_number}: the prompt is empty")
+        reference = row.get(config.reference_field)
+        if reference is None:
+            reference = ""
         prompts.append(
             Prompt(
                 id=f"jsonl/{hashlib.sha256(text.encode()).hexdigest()[:16]}",
                 text=text,
                 reference=reference if isinstance(reference, str) else json.dumps(reference),
-                demonstration=str(row.get(config.completion_field, "")),
+                demonstration=text_field(path, row_number, row, config.completion_field, default=""),
             )
         )
     return prompts
