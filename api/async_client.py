@@ -83,7 +83,7 @@ class AsyncClient:
 
     def attempts(self, run: str) -> AsyncIterator[schemas.AttemptRead]:
         """The tries at a run, first one first."""
-        return self._all(calls.listing(f"/v1/runs/{run}/attempts", schemas.AttemptRead, {}))
+        return self._all(calls.whole(f"/v1/runs/{run}/attempts", schemas.AttemptRead))
 
     def workers(self) -> AsyncIterator[schemas.WorkerRead]:
         """Workers, newest first."""
@@ -103,7 +103,7 @@ class AsyncClient:
 
     def benchmarks(self) -> AsyncIterator[service_schemas.BenchmarkRead]:
         """Benchmarks that an evaluation may name."""
-        return self._all(calls.listing("/v1/benchmarks", service_schemas.BenchmarkRead, {}))
+        return self._all(calls.whole("/v1/benchmarks", service_schemas.BenchmarkRead))
 
     async def results_table(self, *, experiment: str | None = None, job: str | None = None) -> schemas.ResultsTable:
         """Exact statistics over seeds, of an experiment or a job."""

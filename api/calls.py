@@ -128,6 +128,11 @@ def listing(path: str, item: type[T], filters: dict[str, Any], limit: int = 100)
     return AskList(path, item, {"limit": limit, **{k: v for k, v in filters.items() if v is not None}})
 
 
+def whole(path: str, item: type[T]) -> AskList[T]:
+    """A short list that comes on one page, and takes no parameter."""
+    return AskList(path, item, {})
+
+
 def completions(run: str, filters: dict[str, Any]) -> AskList[schemas.CompletionRead]:
     """Completions of an evaluation run, a thousand a page."""
     return listing(f"/v1/runs/{run}/completions", schemas.CompletionRead, filters, limit=1000)

@@ -99,7 +99,7 @@ class Client:
 
     def attempts(self, run: str) -> Iterator[schemas.AttemptRead]:
         """The tries at a run, first one first."""
-        return self._all(calls.listing(f"/v1/runs/{run}/attempts", schemas.AttemptRead, {}))
+        return self._all(calls.whole(f"/v1/runs/{run}/attempts", schemas.AttemptRead))
 
     def workers(self) -> Iterator[schemas.WorkerRead]:
         """Workers, newest first."""
@@ -119,7 +119,7 @@ class Client:
 
     def benchmarks(self) -> Iterator[service_schemas.BenchmarkRead]:
         """Benchmarks that an evaluation may name."""
-        return self._all(calls.listing("/v1/benchmarks", service_schemas.BenchmarkRead, {}))
+        return self._all(calls.whole("/v1/benchmarks", service_schemas.BenchmarkRead))
 
     def results_table(self, *, experiment: str | None = None, job: str | None = None) -> schemas.ResultsTable:
         """Exact statistics over seeds, of an experiment or a job."""
