@@ -1,0 +1,1 @@
+"""The pages: HTML over the wire models of the API, without a build step."""

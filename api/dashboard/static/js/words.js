@@ -1,0 +1,46 @@
+// Numbers and times as people read them.
+
+/** "now", "12 s ago", "3 min ago", "2 h ago", "5 days ago"; "in 20 s" for what is to come. */
+export function agoText(timestamp) {
+  const seconds = Math.round((Date.now() - Date.parse(timestamp)) / 1000);
+  if (Number.isNaN(seconds)) return "";
+  const size = Math.abs(seconds);
+  if (size < 2) return "now";
+  const text = size < 60 ? `${size} s`
+    : size < 3600 ? `${Math.floor(size / 60)} min`
+    : size < 86400 ? `${Math.floor(size / 3600)} h`
+    : size < 172800 ? "1 day" : `${Math.floor(size / 86400)} days`;
+  return seconds > 0 ? `${text} ago` : `in ${text}`;
+}
+
+/** Up to four significant digits, exponents where they help. */
+export function numberText(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "not finite";
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
+  return String(Number(value.toPrecision(4)));
+}
+
+const TITLES = new Map([
+  ["train/loss", "Loss"],
+  ["train/reward", "Reward"],
+  ["train/accuracy", "Accuracy, training"],
+  ["eval/accuracy", "Accuracy, validation"],
+  ["train/grad_norm", "Gradient norm"],
+  ["train/entropy", "Entropy"],
+  ["train/kl_old", "KL to behaviour"],
+  ["train/kl_reference", "KL to reference"],
+  ["train/learning_rate", "Learning rate"],
+]);
+
+/** The title of a metric's chart; a metric without one keeps its own name. */
+export function titleOf(key) {
+  return TITLES.get(key) ?? key;
+}
+
+/** Well-known metrics first, in the order above, then the others by name. */
+export function inOrder(keys) {
+  const known = [...TITLES.keys()];
+  const rank = (key) => (known.includes(key) ? known.indexOf(key) : known.length);
+  return [...keys].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+}

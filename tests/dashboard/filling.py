@@ -1,0 +1,181 @@
+"""Rows for pages to show: an experiment with runs in every state, hostile text wherever text comes from outside."""
+
+import math
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from store.database import Database
+from store.ids import encode_id
+from store.models.base import utc_now
+from store.models.tables import (
+    Attempt,
+    Completion,
+    Event,
+    Experiment,
+    Job,
+    LogChunk,
+    Metric,
+    Result,
+    Run,
+    RunDependency,
+    Worker,
+)
+from store.states import RunState, job_status
+
+HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
+"""Markup, both quotes, an early end of the elements around it, and a template's expression."""
+NUM_STEPS = 30
+
+_PLAN: list[tuple[str, str, str, list[str], list[RunState]]] = [
+    ("sft", "sft", "sft", [], [RunState.SUCCEEDED, RunState.SUCCEEDED]),
+    ("pairs", "pairs", "pairs", ["sft"], [RunState.SUCCEEDED, RunState.QUARANTINED]),
+    ("rm", "dpo", "rm", ["sft", "pairs"], [RunState.SUCCEEDED, RunState.STOPPING]),
+    ("lco", "train", "lco", ["sft", "rm"], [RunState.SUCCEEDED, RunState.RUNNING]),
+    ("ppo", "train", "ppo", ["sft"], [RunState.RETRY_WAIT, RunState.FAILED]),
+    ("grpo", "train", "grpo", ["sft"], [RunState.QUEUED, RunState.LEASED]),
+    ("measure-lco", "evaluation", "lco", ["lco"], [RunState.SUCCEEDED, RunState.BLOCKED]),
+    ("measure-sft", "evaluation", "sft", ["sft"], [RunState.SUCCEEDED, RunState.SUCCEEDED]),
+    ("measure-ppo", "evaluation", "ppo", ["ppo"], [RunState.PAUSED, RunState.CANCELLED]),
+]
+
+
+@dataclass
+class Filled:
+    """Where things are."""
+
+    experiment: str
+    jobs: dict[str, str] = field(default_factory=dict)
+    """Name -> id."""
+    runs: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(name of the job, seed) -> id."""
+
+    def pages(self) -> list[str]:
+        """Every page that shows one thing."""
+        return [
+            f"/experiments/{self.experiment}",
+            *(f"/jobs/{job}" for job in self.jobs.values()),
+            *(f"/runs/{run}" for run in self.runs.values()),
+        ]
+
+
+def fill(database: Database) -> Filled:
+    """Writes everything in one transaction."""
+    with database.write() as session:
+        return _Filler(session).fill()
+
+
+Row = TypeVar("Row")
+
+
+class _Filler:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.now = utc_now()
+        self.started = self.now - timedelta(seconds=90)
+
+    def _add(self, row: Row) -> Row:
+        self.session.add(row)
+        self.session.flush()
+        return row
+
+    def fill(self) -> Filled:
+        """The rows of every table that a page reads."""
+        self.worker = self._add(
+            Worker(
+                host=f"host-{HOSTILE}", pid=4711, dispatcher="local", queues=["lco.cpu"], labels=[HOSTILE], slots=2,
+                gpus=[0, 1], started_at=self.started, last_seen_at=self.now,
+            )
+        )  # fmt: skip
+        self._add(
+            Worker(
+                host="silent", pid=1, dispatcher="celery", queues=["lco.gpu"], slots=4, is_draining=True,
+                started_at=self.started, last_seen_at=self.now - timedelta(hours=1),
+            )
+        )  # fmt: skip
+        experiment = self._add(Experiment(name="demo", description=HOSTILE, document={}, details={"note": HOSTILE}))
+        filled = Filled(encode_id("exp", experiment.id))
+        runs: dict[tuple[str, int], Run] = {}
+        for name, kind, method, needs, states in _PLAN:
+            config = {"policy": "job:sft", "note": HOSTILE}
+            job = self._add(
+                Job(
+                    experiment_id=experiment.id, name=name, kind=kind, method=method, details={"note": HOSTILE},
+                    spec={"kind": kind, "name": name, "config": config}, status=job_status(states),
+                )
+            )  # fmt: skip
+            filled.jobs[name] = encode_id("job", job.id)
+            for seed, state in enumerate(states):
+                run = runs[name, seed] = self._add(self._run(job, seed, state))
+                filled.runs[name, seed] = encode_id("run", run.id)
+                for needed in needs:
+                    self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
+                self._leave(job, run, experiment.id)
+        self._add(Job(name="alone", kind="train", method="alone", spec={}))
+        return filled
+
+    def _run(self, job: Job, seed: int, state: RunState) -> Run:
+        is_begun = state not in (RunState.QUEUED, RunState.BLOCKED, RunState.PAUSED, RunState.LEASED)
+        is_held = state in (RunState.LEASED, RunState.RUNNING, RunState.STOPPING)
+        is_over = state in (RunState.SUCCEEDED, RunState.FAILED, RunState.QUARANTINED, RunState.CANCELLED)
+        return Run(
+            job_id=job.id, kind=job.kind, seed=seed, queue="lco.cpu", state=state, status_reason=HOSTILE,
+            attempt=int(is_begun), worker_id=self.worker.id if is_held else None,
+            hb_at=self.now if is_held else None, progress_step=NUM_STEPS if is_begun else 0, progress_total=60,
+            progress_message=HOSTILE, progress_at=self.now, blocked_on=int(state == RunState.BLOCKED),
+            latest_metrics={"train/loss": 0.25, HOSTILE: None} if is_begun else {},
+            error_code="oom" if state == RunState.FAILED else "",
+            error_message=HOSTILE if state == RunState.FAILED else "",
+            started_at=self.started if is_begun else None, finished_at=self.now if is_over else None,
+        )  # fmt: skip
+
+    def _leave(self, job: Job, run: Run, experiment_id: UUID) -> None:
+        """What a run that has begun leaves behind."""
+        job.event_seq += 1
+        self._add(
+            Event(job_id=job.id, seq=job.event_seq, run_id=run.id, type="run.state", level="warning", message=HOSTILE)
+        )
+        if not run.attempt:
+            return
+        is_open = run.finished_at is None and run.state != RunState.RETRY_WAIT
+        self._add(
+            Attempt(
+                run_id=run.id, n=1, worker_id=self.worker.id, host=HOSTILE[:60], pid=5, error_message=HOSTILE,
+                outcome=None if is_open else "lost", started_at=self.started, ended_at=None if is_open else self.now,
+            )
+        )  # fmt: skip
+        self._add(LogChunk(run_id=run.id, attempt=1, chunk=0, text=f"\x1b[32mINFO\x1b[0m {HOSTILE}\n"))
+        if job.kind in ("sft", "dpo", "train"):
+            for step in range(1, NUM_STEPS + 1):
+                value = None if step == 7 else math.exp(-step / 10)
+                self.session.add(Metric(run_id=run.id, key="train/loss", step=step, value=value, attempt=1))
+                self.session.add(Metric(run_id=run.id, key=HOSTILE[:100], step=step, value=float(step), attempt=1))
+        if job.kind == "evaluation" and run.state == RunState.SUCCEEDED:
+            self._measure(job, run, experiment_id)
+
+    def _measure(self, job: Job, run: Run, experiment_id: UUID) -> None:
+        """Two decodings of one benchmark, and thirty completions."""
+        base = {"sft": 0.40, "lco": 0.60}[job.method] + run.seed / 100
+        for decoding, eval_seeds in (("greedy", [None]), ("t1.0", [0, 1])):
+            for eval_seed in eval_seeds:
+                self._add(
+                    Result(
+                        run_id=run.id, job_id=job.id, experiment_id=experiment_id, method=job.method, benchmark="sums",
+                        metric="pass@1", decoding=decoding, train_seed=run.seed, eval_seed=eval_seed,
+                        value=base + (eval_seed or 0) / 50, num_examples=1000, num_unscored=1,
+                    )
+                )  # fmt: skip
+        for position in range(30):
+            verdict = ("correct", "wrong", "no_answer")[position % 3]
+            self.session.add(
+                Completion(
+                    run_id=run.id, position=position, benchmark="sums", example_id=f"test-{position}",
+                    decoding="greedy", train_seed=run.seed, eval_seed=None, prompt=f"prompt {position} {HOSTILE}",
+                    completion=f"completion {position} {HOSTILE}", reference=HOSTILE,
+                    extracted=None if verdict == "no_answer" else HOSTILE, verdict=verdict,
+                    correct=verdict == "correct", truncated=position == 0,
+                )
+            )  # fmt: skip
