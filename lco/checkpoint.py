@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lco.manifest import Manifest, newest_checkpoint, sync_directory, write_manifest
+from lco.manifest import Manifest, newest_checkpoint, step_order, sync_directory, write_manifest
 from lco.policy import Policy, copy_weights, named_weights
 from lco.stage import Stage
 
@@ -53,8 +53,10 @@ def save_checkpoint(
     temporary.rename(final)
     sync_directory(root)
     stage.checkpoint(step, final)
-    for old in sorted(root.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
+    # Only damaged ones can have more steps than this: they are left alone and must not push this one out.
+    older = sorted((path for path in root.glob("step-*") if step_order(path) < step_order(final)), key=step_order)
+    for path in older[: max(0, len(older) - keep + 1)]:
+        shutil.rmtree(path)
 
 
 def restore_checkpoint(

@@ -103,12 +103,17 @@ def read_manifest(directory: Path) -> Manifest:
         raise ValueError(f"{directory}: no readable manifest ({error})") from error
 
 
+def step_order(path: Path) -> tuple[int, str]:
+    """Sorts `step-NNNNNN` directories by step: zero-padded names, longer ones later."""
+    return len(path.name), path.name
+
+
 def newest_checkpoint(run_directories: list[Path]) -> Manifest | None:
     """The verified `checkpoints/step-*` with the most steps below any of the directories, damaged ones passed over."""
     candidates = [
         path for directory in run_directories for path in directory.glob("checkpoints/step-*") if path.is_dir()
     ]
-    for path in sorted(candidates, key=lambda candidate: candidate.name, reverse=True):
+    for path in sorted(candidates, key=step_order, reverse=True):
         try:
             return read_manifest(path)
         except ValueError:

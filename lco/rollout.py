@@ -224,7 +224,10 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor, temperature: float, top_p: float
         before_BV = probs_BV.cumsum(-1) - probs_BV
         probs_BV = probs_BV.masked_fill(before_BV >= top_p, 0.0)
     cumulative_BV = probs_BV.cumsum(-1)
-    thresholds_B1 = uniforms_B[:, None].to(torch.float64) * cumulative_BV[:, -1:]
+    total_B1 = cumulative_BV[:, -1:]
+    thresholds_B1 = uniforms_B[:, None].to(torch.float64) * total_B1
+    # A product rounded up to the total would draw a token outside the nucleus.
+    thresholds_B1 = thresholds_B1.minimum(total_B1.nextafter(torch.zeros_like(total_B1)))
     drawn_B1 = torch.searchsorted(cumulative_BV, thresholds_B1, right=True).clamp(max=logits_BV.shape[-1] - 1)
     if order_BV is not None:
         drawn_B1 = order_BV.gather(-1, drawn_B1)
