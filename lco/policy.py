@@ -1,6 +1,7 @@
 """A policy: a causal language model and its tokenizer. Loaded from safetensors and JSON alone, never from a pickle or repository code."""
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +67,19 @@ class Policy:
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Token ids of a prompt: through the chat template where the tokenizer has one, else as it stands."""
+        """Token ids of a prompt: through the chat template where the tokenizer has one, else as it stands.
+
+        Raises:
+            ValueError: there is no token: nothing could follow it.
+        """
         if self.tokenizer.chat_template:
             messages = [{"role": "user", "content": text}]
             encoded = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-            return [int(token) for token in encoded]
-        return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)]
+        else:
+            encoded = self.tokenizer.encode(text, add_special_tokens=False)
+        if not encoded:
+            raise ValueError(f"prompts: {text!r} has no tokens")
+        return [int(token) for token in encoded]
 
     def encode_completion(self, text: str) -> list[int]:
         """Token ids of a completion that ends by itself: its text and the end-of-sequence token."""
@@ -206,7 +214,7 @@ def check_is_safe(directory: Path) -> None:
         if path.suffix == ".json" and path.is_file():
             try:
                 document = json.loads(path.read_bytes())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{directory}: {path.name} is no JSON ({error})") from error
             if found := _keys(document) & _UNSAFE_KEYS:
                 raise ValueError(f"{directory}: {path.name} names code to run ({', '.join(sorted(found))})")
@@ -250,7 +258,9 @@ def load_reward_model(directory: Path, config: StageConfig) -> RewardModel:
     try:
         manifest = json.loads((directory / REWARD_MODEL).read_bytes())
         beta_dpo = float(manifest["beta_dpo"])
-    except (OSError, KeyError, ValueError) as error:
+        if not 0 < beta_dpo < math.inf:
+            raise ValueError(f"beta_dpo is {beta_dpo}")
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{directory}: no DPO reward model here ({REWARD_MODEL}: {error})") from error
     return RewardModel(load_policy(directory, config), load_policy(directory / REFERENCE, config), beta_dpo)
 
@@ -259,15 +269,21 @@ def check_same_tokenizer(policy: Policy, other: Policy, what: str) -> None:
     """Dense advantages are over token ids: both tokenizers must give every id the same string.
 
     Raises:
-        ValueError: they differ.
+        ValueError: they differ, or one model has no logits for some of the tokens.
     """
     if policy.tokenizer.get_vocab() != other.tokenizer.get_vocab() or policy.eos_id != other.eos_id:
         raise ValueError(f"{what}: its tokenizer is not the policy's; a dense advantage needs one vocabulary")
+    if policy.vocab_size != other.vocab_size:
+        raise ValueError(f"{what}: it has {other.vocab_size} tokens with logits, the policy {policy.vocab_size}")
 
 
 def have_same_weights(first: Policy, second: Policy) -> bool:
     """Whether two policies are the same function, parameter by parameter."""
-    if first.model.config.to_dict() != second.model.config.to_dict():
+    first_config, second_config = (
+        {key: value for key, value in policy.model.config.to_dict().items() if key != "_name_or_path"}
+        for policy in (first, second)
+    )
+    if first_config != second_config:
         return False
     pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
     return all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)

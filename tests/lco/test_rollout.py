@@ -71,16 +71,13 @@ def test_a_completion_ends_with_its_end_of_sequence_token_or_at_the_limit(tiny_p
     assert all(1 <= len(ids) <= SAMPLED.max_tokens for ids in ended)
 
 
-def test_a_completion_of_the_end_alone_has_one_token(tiny_policy):
-    with torch.no_grad():  # every position prefers the end
-        tiny_policy.model.lm_head.weight.zero_()
-        tiny_policy.model.lm_head.weight[tiny_policy.eos_id] = 1e-9
-    prompts = encoded(tiny_policy)
-    completions = sample(tiny_policy, prompts, [0] * len(prompts), SAMPLED)
-    assert {len(ids) for ids in completions} <= set(range(1, SAMPLED.max_tokens + 1))
-    batch = sequence_tensors([prompts[0], prompts[1]], [[tiny_policy.eos_id]] * 2, torch.device("cpu"))
+def test_an_empty_completion_is_its_end_token_alone_and_that_is_trained(tiny_policy):
+    assert tiny_policy.encode_completion("") == [tiny_policy.eos_id]
     assert tiny_policy.decode([tiny_policy.eos_id]) == ""
-    assert tiny_policy.token_logits(*batch[:3]).shape[0] == 2
+    *tensors, actions = sequence_tensors([[5], [6, 7]], [[tiny_policy.eos_id]] * 2, torch.device("cpu"))
+    assert actions.tolist() == [tiny_policy.eos_id] * 2
+    assert tensors[2].tolist() == [[True, False, False], [False, True, False]]
+    assert tiny_policy.token_logits(*tensors).shape == (2, tiny_policy.vocab_size)
 
 
 def test_a_prompt_that_does_not_fit_is_refused(tiny_policy):
