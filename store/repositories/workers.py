@@ -1,6 +1,7 @@
 """Workers: registered when they start, seen when they beat."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import delete, insert, select, update
@@ -65,6 +66,11 @@ class Workers:
     def remove(self, worker_id: UUID) -> None:
         """Forgets a worker that has stopped."""
         self._session.execute(delete(Worker).where(Worker.id == worker_id))
+
+    def remove_silent(self, seconds: float) -> None:
+        """Forgets workers that were not seen for so long."""
+        before = database_time(self._session) - timedelta(seconds=seconds)
+        self._session.execute(delete(Worker).where(Worker.last_seen_at < before))
 
     def get(self, worker_id: UUID) -> Worker:
         """One worker.

@@ -1,0 +1,72 @@
+"""The table of job kinds: the module that a run's process executes, and what becomes rows of the files it leaves."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter
+
+from lco.manifest import Manifest
+from store.artifacts import below, relative_path
+from store.rows import CheckpointRow, Collected, CompletionRow, ResultRow
+from store.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How runs of one kind are started and gathered in."""
+
+    module: str
+    """Run as `python -m MODULE CONFIG.json RUN_DIR`."""
+    collect: Callable[[Settings, Manifest], Collected]
+    """Rows from a finished, verified run directory. Raises ValueError when its files are not what the kind promises."""
+
+
+class _Results(BaseModel):
+    rows: list[ResultRow]
+
+
+_COMPLETION = TypeAdapter(CompletionRow)
+
+
+def collect_model(settings: Settings, manifest: Manifest) -> Collected:
+    """The published model: one checkpoint."""
+    if "model" not in manifest.outputs:
+        raise ValueError(f"{manifest.directory}: the manifest names no model")
+    row = CheckpointRow(
+        step=manifest.step,
+        path=relative_path(settings, below(manifest.directory, manifest.outputs["model"])),
+        manifest_sha256=manifest.sha256,
+        size_bytes=manifest.size_bytes,
+    )
+    return Collected(models=[row])
+
+
+def collect_nothing(settings: Settings, manifest: Manifest) -> Collected:
+    """No rows: what is needed of the run is found through its published attempt."""
+    return Collected()
+
+
+def collect_results(settings: Settings, manifest: Manifest) -> Collected:
+    """The evaluation's metrics, and every completion behind them, read while they are stored."""
+    missing = {"results", "completions"} - manifest.outputs.keys()
+    if missing:
+        raise ValueError(f"{manifest.directory}: the manifest names no {', '.join(sorted(missing))}")
+    results = below(manifest.directory, manifest.outputs["results"]).read_bytes()
+    completions = below(manifest.directory, manifest.outputs["completions"])
+    return Collected(results=_Results.model_validate_json(results).rows, completions=_completions(completions))
+
+
+def _completions(path: Path) -> Iterator[CompletionRow]:
+    with path.open("rb") as stream:
+        for line in stream:
+            yield _COMPLETION.validate_json(line)
+
+
+KINDS: dict[str, Kind] = {
+    "sft": Kind("lco.sft", collect_model),
+    "pairs": Kind("lco.pairs", collect_nothing),
+    "dpo": Kind("lco.dpo", collect_model),
+    "train": Kind("lco.train", collect_model),
+    "evaluation": Kind("evaluation.run", collect_results),
+}
