@@ -50,14 +50,6 @@ _ROUTERS = (
 
 def create_app(settings: Settings) -> FastAPI:
     """The API and the dashboard over one database. Nothing is served without a policy: `check_policies` sees to it."""
-    database = Database(make_engine(settings))
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        app.state.hub.close()
-        database.dispose()
-
     app = FastAPI(
         title="LCO platform",
         summary="Training and evaluation for Logits Convex Optimization.",
@@ -66,14 +58,11 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lifespan,
+        lifespan=_lifespan,
     )
-    app.state.settings = settings
-    app.state.database = database
     app.state.query_names = {}
     app.state.metrics = RequestMetrics()
-    app.state.gate = Gate(database)
-    app.state.hub = Hub(database, app.state.metrics)
+    connect(app, settings)
     errors.install(app)
     root = APIRouter(dependencies=[Depends(authorize), Depends(known_parameters)])
     for router in _ROUTERS:
@@ -87,6 +76,21 @@ def create_app(settings: Settings) -> FastAPI:
     check_policies(app, open_mounts=frozenset({"/static"}))
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app
+
+
+def connect(app: FastAPI, settings: Settings) -> None:
+    """Points an application at the database of some settings: what it keeps between requests begins anew."""
+    app.state.settings = settings
+    app.state.database = Database(make_engine(settings))
+    app.state.gate = Gate(app.state.database)
+    app.state.hub = Hub(app.state.database, app.state.metrics)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.hub.close()
+    app.state.database.dispose()
 
 
 class _Static(StaticFiles):

@@ -1,5 +1,9 @@
 """The OpenAPI document: what FastAPI derives from the routes, plus strictly read bodies, errors and keys."""
 
+import json
+import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,6 +26,12 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         app.openapi_schema = _make(app)
     return app.openapi_schema
+
+
+def as_committed(app: FastAPI) -> str:
+    """The document as text, as it stands in `docs/`; without the version, which is the package's own."""
+    made = document(app)
+    return json.dumps({**made, "info": {**made["info"], "version": "0"}}, indent=1, sort_keys=True) + "\n"
 
 
 def _make(app: FastAPI) -> dict[str, Any]:
@@ -80,3 +90,16 @@ def _inlined(model: Any, schemas: dict[str, Any], mode: JsonSchemaMode) -> dict[
         if schemas.setdefault(name, definition) != definition:
             raise RuntimeError(f"two different schemas are called {name}")
     return schema
+
+
+def main(path: str) -> None:
+    """Writes the document to a file: `python -m api.openapi docs/openapi.json`."""
+    from api.app import create_app  # here, because it imports this module
+    from store.settings import Settings
+
+    with tempfile.TemporaryDirectory() as directory:
+        Path(path).write_text(as_committed(create_app(Settings(data_dir=Path(directory)))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
