@@ -48,6 +48,10 @@ class Stage:
         self._stop = threading.Event()
         self._started = time.monotonic()
 
+    def close(self) -> None:
+        """Closes the progress file."""
+        self._progress.close()
+
     @property
     def is_stopping(self) -> bool:
         """Whether somebody asked the stage to stop."""
@@ -103,6 +107,8 @@ def run_stage(
     )
     options = parser.parse_args(arguments)
     stage = Stage(options.run_dir, options.resume_from)
+    error_path: Path = options.run_dir / "error.json"
+    error_path.unlink(missing_ok=True)  # of an earlier attempt in this directory
     signal.signal(signal.SIGTERM, lambda *_: stage.stop())
     signal.signal(signal.SIGINT, lambda *_: stage.stop())
     _watch_parent(stage)
@@ -119,8 +125,10 @@ def run_stage(
         message = str(error) or type(error).__name__
         print(f"{outcome} error: {message}", file=sys.stderr, flush=True)
         document = {"outcome": outcome, "code": type(error).__name__, "message": message[:4000]}
-        (options.run_dir / "error.json").write_text(json.dumps(document))
+        error_path.write_text(json.dumps(document))
         return EXIT_USER if outcome == "user" else 1
+    finally:
+        stage.close()
 
 
 def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
@@ -136,7 +144,7 @@ def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}" for e in error.errors()]
         raise ValueError(f"{path}: " + "; ".join(lines)) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:  # the last: a TOML date
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """Fixtures of the engine's tests: one thread, tiny models that are built and never downloaded, a warm interpreter for real processes."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,17 @@ def tiny_reward_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
+def stage(tmp_path: Path) -> Iterator[Stage]:
     """A stage in a run directory of the test's own."""
-    return Stage(tmp_path / "run", [])
+    with closing(Stage(tmp_path / "run", [])) as made:
+        yield made
+
+
+@pytest.fixture
+def resumed_stage(stage: Stage, tmp_path: Path) -> Iterator[Stage]:
+    """A later attempt at the same run, in another directory."""
+    with closing(Stage(tmp_path / "resumed", [stage.run_dir])) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -162,6 +162,7 @@ def _serve() -> None:
             case "leave":
                 os.close(pipes.pop(request["pid"]))
         print(json.dumps(answer), flush=True)
+    os._exit(0)  # nothing to tidy up, and torch takes its time
 
 
 def _become(request: dict[str, Any], parent_fd: int) -> None:
