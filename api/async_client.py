@@ -176,6 +176,37 @@ class AsyncClient:
                 return
             await asyncio.sleep(poll_seconds)
 
+    async def follow_logs(
+        self, run: str, *, after: str = "", poll_seconds: float = 0.5
+    ) -> AsyncIterator[schemas.LogChunkRead]:
+        """Output of a run as it comes, until the run ends."""
+        while True:
+            is_over = calls.is_final(await self.show(run))
+            async for chunk in self.logs(run, after=after):
+                after = chunk.cursor
+                yield chunk
+            if is_over:
+                return
+            await asyncio.sleep(poll_seconds)
+
+    async def login_link(self) -> str:
+        """A link that opens one browser session, once."""
+        return self.url + (await self._ask(calls.login_link())).path
+
+    def api_keys(self) -> AsyncIterator[service_schemas.ApiKeyRead]:
+        """API keys, newest first."""
+        return self._all(calls.listing("/v1/api_keys", service_schemas.ApiKeyRead, {}))
+
+    async def create_key(
+        self, name: str, scope: str, expires_in_days: int | None = None
+    ) -> service_schemas.ApiKeyCreated:
+        """A new API key with the scope `read`, `write` or `admin`."""
+        return await self._ask(calls.create_key(name, scope, expires_in_days))
+
+    async def revoke_key(self, identifier: str) -> service_schemas.ApiKeyRead:
+        """Ends an API key, and the sessions that came from it."""
+        return await self._ask(calls.revoke_key(identifier))
+
     async def _verb(self, identifier: str, name: Verb) -> Object:
         found: Object = await self._ask(calls.verb(identifier, name))
         return found

@@ -90,12 +90,6 @@ def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
     return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
 
 
-def submit_toml(content: bytes, *, is_experiment: bool) -> Ask[Any]:
-    """A new job or experiment from a TOML document, as it stands."""
-    path, answer = _KINDS["exp" if is_experiment else "job"]
-    return Ask(Call("POST", path, content=content, media_type="application/toml"), answer)
-
-
 def metrics(run: str, keys: list[str] | None, from_step: int, max_points: int) -> Ask[schemas.MetricsRead]:
     """Metrics of a run."""
     query = {"keys": ",".join(keys) if keys else None, "from_step": from_step, "max_points": max_points}

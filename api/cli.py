@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in STAGES:
-        return int(importlib.import_module(_MODELS).stage(STAGES[given[0]], given[1:]))
+        importlib.import_module(_MODELS).become(STAGES[given[0]], given[1:])
+        return 0
     options = make_parser().parse_args(given)
     module, _, function = options.run.partition(":")
     try:

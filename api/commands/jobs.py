@@ -193,11 +193,11 @@ def print_results(table: schemas.ResultsTable) -> int:
     """Prints a table of results, rates in percent."""
     rows = []
     for row in table.rows:
-        missing = f"seeds {', '.join(map(str, row.missing_seeds))} missing" if row.missing_seeds else ""
+        missing = ",".join(map(str, row.missing_seeds))
         rows.append(
             [row.method, row.benchmark, row.metric, row.decoding, _percent(row.mean), _percent(row.std), row.n, missing]
         )
-    return print_table(["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", ""], rows)
+    return print_table(["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", "missing"], rows)
 
 
 def _percent(value: float | None) -> str:

@@ -10,9 +10,9 @@ from api.commands.tables import print_table
 from store.settings import Settings
 
 
-def stage(module: str, arguments: Sequence[str]) -> int:
+def become(module: str, arguments: Sequence[str]) -> None:
     """Becomes the process of one stage, the very one that a job of this kind runs."""
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - no shell is wanted
 
 
 def import_model(options: Namespace) -> int:
@@ -20,8 +20,8 @@ def import_model(options: Namespace) -> int:
     root = Settings.from_environment().models
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     more = ["--gguf", options.gguf] if options.gguf else []
-    command = [sys.executable, "-m", "lco.importing", options.name, str(root), *more]
-    os.execv(sys.executable, command)  # noqa: S606
+    become("lco.importing", [options.name, str(root), *more])
+    return 0
 
 
 def list_models(options: Namespace) -> int:
