@@ -110,6 +110,7 @@ def run(
         has_curves=found.kind in _TRAINING_KINDS,
         has_completions=found.kind == "evaluation",
         completions=completions,
+        filtered=bool(verdict),
         verdicts=[
             {
                 "label": choice.replace("_", " ") or "all",

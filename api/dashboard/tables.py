@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from api.dashboard.words import percent
 from api.schemas import SeedValue, TableRow
 
+DOTS_WIDTH = 64
+DOT_RADIUS = 2.5
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -18,6 +21,20 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """The line on which a column's seeds are drawn as dots."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Where a value lies, in the drawing's units."""
+        span = self.high - self.low
+        share = (value - self.low) / span if span > 0 else 0.5
+        return round(DOT_RADIUS + share * (DOTS_WIDTH - 2 * DOT_RADIUS), 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """What one method reached in one column."""
 
@@ -27,8 +44,12 @@ class Cell:
     each: list[SeedValue]
     """Per train seed, those with a value."""
     missing: list[int]
+    dots: list[float]
+    """Places of the seeds on the column's scale."""
+    mean_at: float | None
+    """Place of the mean."""
     hint: str
-    """What a closer look tells: spread over eval seeds, what could not be scored."""
+    """What a closer look tells: spread over eval seeds, what could not be scored, the scale of the dots."""
     is_best: bool
 
 
@@ -85,9 +106,17 @@ def _table(metric: str, rows: Sequence[TableRow], methods: Sequence[str]) -> Met
     order = [method for method in dict.fromkeys([*methods, *(row.method for row in rows)]) if method in present]
     cells = {(row.method, row.benchmark, row.decoding): row for row in rows}
     best = {column: _best([_mean(cells, method, column) for method in order]) for column in columns}
+    scales = {
+        column: _scale([row for row in rows if (row.benchmark, row.decoding) == (column.benchmark, column.decoding)])
+        for column in columns
+    }
     lines = [
         Line(
-            method, [_cell(cells.get((method, column.benchmark, column.decoding)), best[column]) for column in columns]
+            method,
+            [
+                _cell(cells.get((method, column.benchmark, column.decoding)), best[column], scales[column])
+                for column in columns
+            ],
         )
         for method in order
     ]
@@ -111,20 +140,30 @@ def _decoding_rank(label: str) -> tuple[bool, str]:
     return label != "greedy", label
 
 
-def _cell(row: TableRow | None, best: float | None) -> Cell | None:
+def _scale(rows: Sequence[TableRow]) -> Scale:
+    """From the least to the greatest value of any seed of any method."""
+    values = [value.value for row in rows for value in row.per_seed if value.value is not None]
+    return Scale(min(values, default=0.0), max(values, default=0.0))
+
+
+def _cell(row: TableRow | None, best: float | None, scale: Scale) -> Cell | None:
     if row is None:
         return None
+    known = [value for value in row.per_seed if value.value is not None]
     hints = []
     if row.std_over_eval_seeds is not None:
         hints.append(f"standard deviation over eval seeds {percent(row.std_over_eval_seeds)}")
     if row.num_unscored:
         hints.append(f"{row.num_unscored} examples not scored")
+    hints.append(f"dots: seeds, from {percent(scale.low)} to {percent(scale.high)}")
     return Cell(
         mean=row.mean,
         std=row.std,
         n=row.n,
-        each=[value for value in row.per_seed if value.value is not None],
+        each=known,
         missing=row.missing_seeds,
+        dots=[scale.place(value.value) for value in known if value.value is not None],
+        mean_at=None if row.mean is None else scale.place(row.mean),
         hint="; ".join(hints),
         is_best=row.mean is not None and row.mean == best,
     )
