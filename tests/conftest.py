@@ -9,15 +9,13 @@ import sysconfig
 import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from store.database import Database, make_engine, migrate
 from store.settings import Settings
 from tests import servers
-
-if TYPE_CHECKING:
-    from store.database import Database
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in [name for name in os.environ if name.startswith("LCO_") and not name.startswith("LCO_TEST_")]:
@@ -34,8 +32,6 @@ def settings(tmp_path: Path) -> Settings:
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file to which every migration was applied; copy it, do not open it."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("migrated"))
-    from store.database import migrate
-
     migrate(settings)
     path = sqlite_path(settings)
     leftovers = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
@@ -60,8 +56,6 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Name of a PostgreSQL database to which every migration was applied; a template for others, never connected to."""
-    from store.database import migrate
-
     with servers.new_database(postgres_url) as url:
         migrate(Settings(data_dir=tmp_path_factory.mktemp("unused"), database_url=url))
         yield url.rpartition("/")[2]
@@ -108,20 +102,18 @@ def database_url(request: pytest.FixtureRequest, settings: Settings) -> str:
 
 
 @pytest.fixture
-def database(sqlite_settings: Settings) -> "Iterator[Database]":
+def database(sqlite_settings: Settings) -> Iterator[Database]:
     """A migrated, empty SQLite database."""
     yield from _open(sqlite_settings)
 
 
 @pytest.fixture
-def any_database(any_settings: Settings) -> "Iterator[Database]":
+def any_database(any_settings: Settings) -> Iterator[Database]:
     """A migrated, empty database: the test runs on each engine."""
     yield from _open(any_settings)
 
 
-def _open(settings: Settings) -> "Iterator[Database]":
-    from store.database import Database, make_engine
-
+def _open(settings: Settings) -> Iterator[Database]:
     engine = make_engine(settings)
     try:
         yield Database(engine)
