@@ -136,7 +136,7 @@ class AsyncClient:
         return await self._verb(identifier, "resume")
 
     async def retry(self, identifier: str) -> Object:
-        """Puts failed runs of a job back into the queue."""
+        """Ends the back-off before the next attempt."""
         return await self._verb(identifier, "retry")
 
     async def wait(

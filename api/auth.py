@@ -4,11 +4,13 @@ A key is `lco_sk_<id>_<secret>`: the id finds the row, the secret's SHA-256 is c
 a session cookie instead, and then only same-origin pages may change anything.
 """
 
+import asyncio
 import hashlib
 import hmac
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -17,6 +19,7 @@ from uuid import UUID
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute, iter_route_contexts
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session as OrmSession
 from starlette.concurrency import run_in_threadpool
 
@@ -135,6 +138,7 @@ class Gate:
         self._database = database
         self._known: dict[tuple[str, str], tuple[float, Principal]] = {}
         self._touched: dict[UUID, float] = {}
+        self._noting: set[asyncio.Task[None]] = set()
 
     async def authenticate(self, request: Request) -> Principal | None:
         """The principal of a request; None without a valid credential."""
@@ -157,6 +161,11 @@ class Gate:
         if principal is None:
             self._known.pop(slot, None)
             return None
+        if now - self._touched.get(principal.key_id, -_TOUCH_SECONDS) >= _TOUCH_SECONDS:
+            self._touched[principal.key_id] = now
+            noting = asyncio.get_running_loop().create_task(run_in_threadpool(self._touch, principal.key_id))
+            self._noting.add(noting)  # the loop alone would let it be collected
+            noting.add_done_callback(self._noting.discard)
         if len(self._known) > 1000:
             self._known.clear()
         self._known[slot] = (now, principal)
@@ -174,17 +183,12 @@ class Gate:
                 key = Keys(session).session_key(hash_secret(credential))
             if key is None:
                 return None
-            principal = Principal(key.id, key.name, _scope(key.scope), via)
-        self._touch(principal.key_id)
-        return principal
+            return Principal(key.id, key.name, _scope(key.scope), via)
 
     def _touch(self, key_id: UUID) -> None:
-        """Notes the use of a key, at most once a minute."""
-        now = time.monotonic()
-        if now - self._touched.get(key_id, -_TOUCH_SECONDS) >= _TOUCH_SECONDS:
-            self._touched[key_id] = now
-            with self._database.write() as session:
-                Keys(session).touch(key_id)
+        """Notes the use of a key; a database that cannot be written to now delays and fails no request for that."""
+        with suppress(SQLAlchemyError), self._database.write() as session:
+            Keys(session).touch(key_id)
 
 
 def _scope(text: str) -> Scope:

@@ -152,7 +152,7 @@ class Client:
         return self._verb(identifier, "resume")
 
     def retry(self, identifier: str) -> Object:
-        """Puts failed runs of a job back into the queue."""
+        """Ends the back-off before the next attempt."""
         return self._verb(identifier, "retry")
 
     def wait(

@@ -18,6 +18,8 @@ from api.metrics import RequestMetrics
 logger = logging.getLogger("lco.api")
 
 MAX_BODY_BYTES = 1 << 20
+MAX_REQUESTS = 1000
+"""Requests at a time, open streams among them; one more is refused."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -38,6 +40,7 @@ class RequestContext:
     def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self.app = app
         self.metrics = metrics
+        self.num_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -61,13 +64,18 @@ class RequestContext:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        self.num_requests += 1
         try:
+            if self.num_requests > MAX_REQUESTS:
+                retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+                raise ApiError(503, "overloaded", "too many requests at once", headers=retry)
             await self.app(scope, receive, send_with_headers)
         except Exception as error:
             if status:  # the response has begun: all that is left is to break the connection
                 raise
             await self._answer(error, scope, receive, send_with_headers)
         finally:
+            self.num_requests -= 1
             route = getattr(scope.get("route"), "path", "")
             self.metrics.observe(scope["method"], route, status, time.perf_counter() - started)
 

@@ -119,7 +119,6 @@ def serve(settings: Settings) -> int:
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=16 * 1024,
-        limit_concurrency=1000,
     )
     write_private(settings.data_dir / "api-url", address)
     print(f"listening on {address}", flush=True)

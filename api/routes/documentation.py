@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.auth import requires
+from api.problems import PROBLEMS
 
 router = APIRouter(include_in_schema=False)
 _TEMPLATES = Environment(
@@ -41,6 +42,7 @@ def docs(request: Request) -> Response:
         version=document["info"]["version"],
         operations=operations,
         schemas=document["components"]["schemas"],
+        problems=PROBLEMS,
         name_of=_name_of,
     )
     return Response(text, media_type="text/html; charset=utf-8")

@@ -1,6 +1,8 @@
 """Every error has the same body, whatever raised it."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from starlette.testclient import TestClient
 
 from api.errors import field_error, pointer_of, redacted
 from api.middleware import CONTENT_SECURITY_POLICY, MAX_BODY_BYTES
+from api.problems import PROBLEMS
 from store.database import Database
 from store.ids import encode_id, new_id
 from tests.api.test_auth import operations, path_of
@@ -146,6 +149,23 @@ def test_our_own_mistake_is_a_500_without_details(
     problem = check(response, 500, "internal_error")
     assert "secret" not in response.text
     assert problem["request_id"] in caplog.text
+
+
+def test_request_too_many_is_refused(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.middleware.MAX_REQUESTS", 0)
+    response = http.get("/healthz")
+    check(response, 503, "overloaded")
+    assert response.headers["retry-after"]
+
+
+def test_every_code_is_explained() -> None:
+    pattern = re.compile(
+        r'(?:ApiError\(\s*|StrictJsonError\(|answer\(request, |make_problem\(scope, )\d+,\s*"([a-z_]+)"'
+    )
+    room = Path(__file__).parents[2] / "api"
+    found = {code for path in room.rglob("*.py") for code in pattern.findall(path.read_text())}
+    assert len(found) > 20
+    assert found | {"invalid_state"} <= PROBLEMS.keys()
 
 
 def test_request_id_of_the_client_is_kept_where_it_is_harmless(http: TestClient) -> None:

@@ -106,7 +106,7 @@ def until(events: Iterator[Sent], name: str) -> list[Sent]:
     raise AssertionError(f"the stream ended without {name}: {found}")
 
 
-def test_live_stream_of_a_run_tells_states_metrics_and_the_end(
+def test_live_stream_tells_states_metrics_and_the_end(
     live: str, job: dict[str, Any], make_key: Callable[..., str], hand: Hand, database: Database
 ) -> None:
     key = make_key()
