@@ -163,9 +163,7 @@ class SupervisedAttempt:
         while (exit_code := process.poll()) is None:
             self._enforce(process)
             if time.monotonic() >= flush_at:
-                is_stored = self._try_flush(process)
-                pause = min(_FLUSH_SECONDS, self._settings.beat_seconds) if is_stored else _RETRY_SECONDS
-                flush_at = time.monotonic() + pause
+                flush_at = time.monotonic() + self._try_flush(process)
             process.wait(_LOOK_SECONDS)
         return exit_code
 
@@ -206,18 +204,19 @@ class SupervisedAttempt:
 
     # Rows.
 
-    def _try_flush(self, process: RunProcess) -> bool:
-        """Stores one batch; False when the database could not be reached, and the batch is read again later."""
+    def _try_flush(self, process: RunProcess) -> float:
+        """Stores one batch, or leaves it for later in an outage; the seconds until the next one."""
+        batch = self._tails.read()
         try:
-            self._store(self._tails.read(), process)
+            self._store(batch, process)
         except NotYours as error:
             self._lose()
             raise Abandoned("it is no longer this worker's") from error
         except SQLAlchemyError as error:
             if not is_outage(error):
                 raise
-            return False
-        return True
+            return _RETRY_SECONDS
+        return 0.0 if batch.is_full else min(_FLUSH_SECONDS, self._settings.beat_seconds)
 
     def _store(self, batch: Batch, process: RunProcess) -> bool:
         """Makes rows of a batch, in one transaction; False when there was nothing to store."""
@@ -281,7 +280,7 @@ class SupervisedAttempt:
                 ending = Ending(Outcome.INFRA, "manifest", str(error), ending.exit_code)
         try:
             self._insistently(lambda: self._write_ending(ending, manifest))
-        except (ValueError, SQLAlchemyError) as error:  # what it left is not what its kind promises
+        except (ValueError, OSError, SQLAlchemyError) as error:  # what it left is not what its kind promises
             if manifest is None:
                 raise
             logger.exception("%s: its output cannot be stored", self._name)

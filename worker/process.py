@@ -13,6 +13,7 @@ from pathlib import Path
 from worker import keeper
 
 LOG = "log.txt"
+_LOOK_SECONDS = 0.05
 _ALLOWED = frozenset({
     "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH",
     "CUDA_DEVICE_ORDER", "CUBLAS_WORKSPACE_CONFIG",
@@ -49,13 +50,15 @@ class Command:
     def environment(self, parent_descriptor: int, outer: Mapping[str, str]) -> dict[str, str]:
         """What the processes see of the supervisor's environment: an allow-list, so that no credential reaches them."""
         kept = {name: text for name, text in outer.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)}
+        # torchrun hands no descriptor on to its ranks, where the number could be another file: the watcher tells them.
+        pipe = {"LCO_PARENT_FD": str(parent_descriptor)} if len(self.gpus) < 2 else {}
         return {
             "OMP_NUM_THREADS": "1",
             **kept,
             "PYTHONUNBUFFERED": "1",
             "HF_HUB_OFFLINE": "1",
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus)),
-            "LCO_PARENT_FD": str(parent_descriptor),
+            **pipe,
             keeper.MARK: self.mark,
         }
 
@@ -122,7 +125,7 @@ class RunProcess:
         """Like `poll`, after at most the given time."""
         deadline = time.monotonic() + timeout_seconds
         while self.poll() is None and time.monotonic() < deadline:
-            time.sleep(min(0.02, timeout_seconds))
+            time.sleep(min(_LOOK_SECONDS, timeout_seconds))
         return self.exit_code
 
     def terminate(self) -> None:

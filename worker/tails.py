@@ -16,7 +16,7 @@ from store.text import clean_text
 
 PROGRESS = "progress.jsonl"
 _READ_BYTES = 1 << 18
-_LOG_BYTES = 1 << 15
+_LOG_BYTES = 1 << 16
 _MAX_STEP = (1 << 63) - 1
 _MAX_TOTAL = (1 << 31) - 1
 _MAX_MESSAGE = 2000
@@ -49,6 +49,11 @@ class Batch:
     def is_empty(self) -> bool:
         """Nothing was appended."""
         return not self.progress_bytes and not self.log_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """There may be more to read already."""
+        return self.progress_bytes > _READ_BYTES // 2 or self.log_bytes > _LOG_BYTES // 2
 
 
 class Tails:

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import redis
 from sqlalchemy import select, text
 
 from store.artifacts import run_directory
@@ -182,9 +183,26 @@ def any_platform(any_settings: Settings) -> Iterator[Platform]:
 
 
 @pytest.fixture
-def celery_platform(postgres_settings: Settings, redis_url: str) -> Iterator[Platform]:
+def postgres_platform(postgres_settings: Settings) -> Iterator[Platform]:
+    """A platform on PostgreSQL with short beats."""
+    yield from _platform(postgres_settings)
+
+
+@pytest.fixture
+def broker_url(redis_url: str) -> Iterator[str]:
+    """An empty Redis database that no other test process uses."""
+    number = 1 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    url = f"{redis_url.rpartition('/')[0]}/{number}"
+    with redis.Redis.from_url(url) as broker:
+        broker.flushdb()
+        yield url
+        broker.flushdb()
+
+
+@pytest.fixture
+def celery_platform(postgres_settings: Settings, broker_url: str) -> Iterator[Platform]:
     """A platform on PostgreSQL and Redis with short beats."""
-    yield from _platform(postgres_settings.model_copy(update={"broker_url": redis_url}))
+    yield from _platform(postgres_settings.model_copy(update={"broker_url": broker_url}))
 
 
 def _platform(settings: Settings) -> Iterator[Platform]:

@@ -45,10 +45,12 @@ class StandIn:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         else:
             signal.signal(signal.SIGTERM, lambda *_: self.stop.set())
-            threading.Thread(target=self._watch_parent, daemon=True).start()
+            if "LCO_PARENT_FD" in os.environ:
+                threading.Thread(target=self._watch_parent, daemon=True).start()
         if self.behaviour.get("stray"):
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         print(f"attempt {self.attempt} of seed {self.config['seed']}, pid {os.getpid()}")
+        print("x" * self.behaviour.get("print_bytes", 0))
         return self._steps()
 
     def _watch_parent(self) -> None:

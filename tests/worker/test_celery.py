@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
@@ -19,11 +18,8 @@ from worker import app
 
 
 @pytest.fixture
-def platform(celery_platform: Platform) -> Iterator[Platform]:
-    """With an empty queue of its own."""
-    with redis.Redis.from_url(celery_platform.settings.broker_url) as broker:
-        broker.flushdb()
-        yield celery_platform
+def platform(celery_platform: Platform) -> Platform:
+    return celery_platform
 
 
 def spawn_worker(platform: Platform, slots: int = 2) -> "subprocess.Popen[bytes]":
@@ -79,7 +75,7 @@ def test_a_lost_broker_touches_no_run_and_unrung_runs_are_found(platform: Platfo
     spawn_worker(platform, slots=1)
     assert wait_until(lambda: platform.is_training(run_id)), "nobody rang for it but the reconciler"
     with redis.Redis.from_url(platform.settings.broker_url) as broker:
-        broker.flushall()
+        broker.flushdb()
         broker.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     second = platform.submit()
     assert wait_until(lambda: platform.state(run_id) == "succeeded", 10)

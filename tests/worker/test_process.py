@@ -60,10 +60,12 @@ def test_kill_ends_a_deaf_run_and_its_stray_in_another_session(tmp_path: Path) -
     assert wait_until(lambda: not keeper.marked(asked.mark))
 
 
-def test_an_ended_run_leaves_no_stray(tmp_path: Path) -> None:
+def test_an_ended_run_leaves_no_stray_and_no_open_file(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
     process = RunProcess(asked := command(tmp_path, stray=True, fail={"exit_code": 3}))
     assert process.wait(5) == 3
     assert wait_until(lambda: not keeper.marked(asked.mark))
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("behaviour", [{}, {"deaf": True, "stray": True}], ids=["listens", "deaf"])
@@ -104,4 +106,19 @@ def test_several_gpus_start_under_torchrun(tmp_path: Path) -> None:
     asked = Command(module="lco.train", gpus=(2, 5), mark="m", **paths)
     expected = "-m torch.distributed.run --standalone --nproc-per-node 2 -m lco.train c.json d --resume-from b a"
     assert asked.arguments()[1:] == expected.split()
-    assert asked.environment(3, {})["CUDA_VISIBLE_DEVICES"] == "2,5"
+    environment = asked.environment(3, {})
+    assert environment["CUDA_VISIBLE_DEVICES"] == "2,5"
+    assert "LCO_PARENT_FD" not in environment, "ranks do not inherit it"
+
+
+@pytest.mark.slow
+def test_no_rank_of_torchrun_outlives_its_supervisor(tmp_path: Path) -> None:
+    asked = command(tmp_path, every=1_000_000)
+    code = SUPERVISOR.replace("mark=mark)", "mark=mark, gpus=(0, 1))")
+    arguments = [sys.executable, "-c", code, str(asked.config), str(asked.directory), asked.mark]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as supervisor:
+        assert wait_until(lambda: is_training(asked.directory), 90)
+        assert len(keeper.marked(asked.mark)) == 4, "torchrun, its two ranks, the watcher"
+        supervisor.kill()
+    assert wait_until(lambda: not keeper.marked(asked.mark), 5)
+    assert list(asked.directory.glob("checkpoints/step-*/manifest.json")), "the ranks checkpointed first"

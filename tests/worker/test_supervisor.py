@@ -229,6 +229,32 @@ def test_a_locked_database_loses_no_attempt(platform: Platform) -> None:
         assert session.scalar(select(func.count()).where(Metric.key == "train/loss")) == 40
 
 
+def test_cut_connections_lose_no_attempt(postgres_platform: Platform) -> None:
+    run_id = postgres_platform.submit(steps=60, every=10, seconds=0.02)
+    supervision = Supervision(postgres_platform.supervisor())
+    assert wait_until(lambda: postgres_platform.is_training(run_id))
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+    for _ in range(3):
+        with postgres_platform.database.engine.connect() as intruder:
+            intruder.execute(text(cut))
+        time.sleep(0.2)
+    assert supervision.is_over(10)
+    assert postgres_platform.state(run_id) == "succeeded"
+    assert [attempt.outcome for attempt in postgres_platform.attempts(run_id)] == ["succeeded"]
+    with postgres_platform.database.read() as session:
+        assert session.scalar(select(func.count()).where(Metric.key == "train/loss")) == 60
+
+
+def test_a_long_log_is_stored_whole(platform: Platform) -> None:
+    run_id = platform.submit(print_bytes=300_000)
+    supervise_all(platform)
+    with platform.database.read() as session:
+        stored = "".join(session.scalars(select(LogChunk.text).order_by(LogChunk.chunk)))
+    assert stored == (platform.directory(run_id) / "log.txt").read_text()
+    assert len(stored) > 300_000
+
+
 def test_a_run_is_given_up_when_the_database_stays_silent(platform: Platform) -> None:
     run_id = platform.submit(steps=100_000, every=1_000_000)
     supervision = Supervision(platform.supervisor(silence_seconds=1.0))
