@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lco.algorithms import Algorithm, TrainConfig
+from lco.algorithms import Algorithm, LcoConfig, TrainConfig
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.diagnostics import token_sums
 from lco.estimation import Estimator
@@ -49,6 +49,8 @@ def train(config: TrainConfig, stage: Stage) -> None:
     steps_per_iteration = config.inner_epochs * config.steps_per_epoch
     total_steps = config.iterations * steps_per_iteration
     fitting = Fitting(policy.model, config.optimizer, total_steps)
+    if isinstance(algorithm, LcoConfig) and algorithm.anchor == "current" and steps_per_iteration > 1:
+        stage.event("warning", "anchor: `current` moves the target with the policy; several steps on one sample add up")
     step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer)
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
     batch = Batch.from_tensors(buffer) if buffer is not None else None

@@ -190,6 +190,18 @@ def test_missing_tensor_is_refused_instead_of_drawn_at_random(model: LlamaForCau
     assert list((tmp_path / "models").iterdir()) == []
 
 
+def test_files_beside_the_gguf_are_not_read(gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(gguf.read_bytes())
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json", "tokenizer.json"):
+        (tmp_path / name).write_text('{"model_type": "gpt2", "eos_token": "x", "eos_token_id": 5}')
+    (tmp_path / "chat_template.jinja").write_text("another template")
+    imported = import_model("tiny", tmp_path / "models", tmp_path / "tiny.gguf")
+    policy = load_policy(imported, CPU)
+    assert policy.model.config.model_type == "llama"
+    assert policy.tokenizer.chat_template == TEMPLATE
+    assert policy.eos_id == TOKENS.index("<|im_end|>")
+
+
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     model = tiny_llama()
     with torch.no_grad():
