@@ -134,18 +134,20 @@ def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """
     try:
         splitting = _metadata(path, "tokenizer.ggml.pre")
-        tokenizer = AutoTokenizer.from_pretrained(
-            path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
-        )
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
+        with tempfile.TemporaryDirectory(prefix="lco-import-") as alone:  # transformers reads what lies beside the file
+            (Path(alone) / "model.gguf").symlink_to(path.resolve())
+            tokenizer = AutoTokenizer.from_pretrained(
+                alone, gguf_file="model.gguf", local_files_only=True, trust_remote_code=False
+            )
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                alone,
+                gguf_file="model.gguf",
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
         model, loading = loaded
     except Exception as error:  # a damaged file fails anywhere in two parsers, with any type
         raise ValueError(f"{path}: no GGUF model that can be read ({type(error).__name__}: {error})") from error
