@@ -109,12 +109,13 @@ def _table(metric: str, rows: Sequence[TableRow], methods: Sequence[str]) -> Met
     scales = {
         column: _scale([row for row in rows if (row.benchmark, row.decoding) == (column.benchmark, column.decoding)])
         for column in columns
+        if len(order) > 1  # one method alone would make its own small spread look large
     }
     lines = [
         Line(
             method,
             [
-                _cell(cells.get((method, column.benchmark, column.decoding)), best[column], scales[column])
+                _cell(cells.get((method, column.benchmark, column.decoding)), best[column], scales.get(column))
                 for column in columns
             ],
         )
@@ -146,7 +147,7 @@ def _scale(rows: Sequence[TableRow]) -> Scale:
     return Scale(min(values, default=0.0), max(values, default=0.0))
 
 
-def _cell(row: TableRow | None, best: float | None, scale: Scale) -> Cell | None:
+def _cell(row: TableRow | None, best: float | None, scale: Scale | None) -> Cell | None:
     if row is None:
         return None
     known = [value for value in row.per_seed if value.value is not None]
@@ -155,15 +156,16 @@ def _cell(row: TableRow | None, best: float | None, scale: Scale) -> Cell | None
         hints.append(f"standard deviation over eval seeds {percent(row.std_over_eval_seeds)}")
     if row.num_unscored:
         hints.append(f"{row.num_unscored} examples not scored")
-    hints.append(f"dots: seeds, from {percent(scale.low)} to {percent(scale.high)}")
+    if scale is not None:
+        hints.append(f"dots: seeds, from {percent(scale.low)} to {percent(scale.high)}")
     return Cell(
         mean=row.mean,
         std=row.std,
         n=row.n,
         each=known,
         missing=row.missing_seeds,
-        dots=[scale.place(value.value) for value in known if value.value is not None],
-        mean_at=None if row.mean is None else scale.place(row.mean),
+        dots=[] if scale is None else [scale.place(value.value) for value in known if value.value is not None],
+        mean_at=None if scale is None or row.mean is None else scale.place(row.mean),
         hint="; ".join(hints),
         is_best=row.mean is not None and row.mean == best,
     )

@@ -123,3 +123,11 @@ def test_the_best_of_a_column_is_marked_where_there_is_a_choice() -> None:
 def test_each_metric_has_a_table_of_its_own() -> None:
     tables = by_method([row("a", "t1.0", 0.4), row("a", "t1.0", 0.9, metric="format")])
     assert [table.name for table in tables] == ["pass@1", "format"]
+
+
+def test_dots_share_a_scale_and_are_drawn_only_where_methods_are_compared() -> None:
+    (alone,) = by_method([row("a", "t1.0", 0.4)])
+    assert alone.rows[0].cells[0] is not None and alone.rows[0].cells[0].dots == []
+    (table,) = by_method([row("a", "t1.0", 0.4), row("b", "t1.0", 0.5), row("c", "t1.0", 0.6)])
+    places = [cell.dots[0] for line in table.rows if (cell := line.cells[0]) is not None]
+    assert places == [2.5, 32.0, 61.5]
