@@ -1,4 +1,7 @@
-"""Run directories, and the paths behind the inputs of a run. A path comes from an id or a checked name, never from a client."""
+"""Run directories, and the paths behind a run's inputs.
+
+A path comes from an id or a checked name, never from a client.
+"""
 
 import copy
 import os
@@ -162,9 +165,7 @@ def resolved_config(session: Session, settings: Settings, claim: Claim) -> dict[
     document["seed"] = claim.seed
     for reference in references(spec.config):
         try:
-            path = resolve_reference(
-                session, settings, reference, seed=claim.seed, experiment_id=claim.experiment_id
-            )
+            path = resolve_reference(session, settings, reference, seed=claim.seed, experiment_id=claim.experiment_id)
         except (ValueError, NotFound) as error:
             raise Invalid("/config/" + "/".join(reference.pointer), str(error)) from error
         replaced(document, reference.pointer, str(path))

@@ -1,4 +1,4 @@
-"""What a person asks of runs: cancel, pause, resume, retry. `decide` says what follows; a terminal state is never left."""
+"""What a person asks of runs: cancel, pause, resume, retry. `decide` says what follows."""
 
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from store.states import TERMINAL, Decision, Desired, RunState, decide
 
 
 def cancel(session: Session, run_id: UUID) -> Run:
-    """Ends a run: at once where no worker holds it, else as soon as its worker has stopped it. Repeating changes nothing.
+    """Ends a run: at once where no worker holds it, else when its worker has stopped it. Repeating changes nothing.
 
     Raises:
         NotFound: there is no such run.
@@ -62,7 +62,7 @@ def retry(session: Session, run_id: UUID) -> Run:
 
 
 def cancel_job(session: Session, job_id: UUID) -> Job:
-    """Cancels every run of a job that has not ended. Conflict where all have ended, unless all are cancelled."""
+    """Cancels every run of a job that has not ended. Conflict where all ended, unless some are cancelled."""
     return _job(session, job_id, Desired.CANCEL)
 
 
@@ -87,7 +87,7 @@ def retry_job(session: Session, job_id: UUID) -> Job:
 
 
 def cancel_experiment(session: Session, experiment_id: UUID) -> Experiment:
-    """Cancels every run of an experiment that has not ended. Conflict where all have ended, unless all are cancelled."""
+    """Cancels every run of an experiment that has not ended. Conflict where all ended, unless some are cancelled."""
     return _experiment(session, experiment_id, Desired.CANCEL)
 
 

@@ -1,7 +1,7 @@
 """Engine, transactions and migrations: SQLite (embedded) or PostgreSQL.
 
-SQLite runs in WAL with `synchronous=FULL`, and every write transaction starts with BEGIN IMMEDIATE: a transaction that turns
-from reader to writer fails at once when another one writes, whatever the busy timeout.
+SQLite runs in WAL with `synchronous=FULL`, and every write transaction starts with BEGIN IMMEDIATE: a transaction that
+turns from reader to writer fails at once when another one writes, whatever the busy timeout.
 """
 
 import threading
@@ -109,7 +109,7 @@ def now_expression(session: Session) -> ColumnElement[datetime] | datetime:
 
 
 def database_time(session: Session) -> datetime:
-    """The database's clock, read now: schedules and orders never depend on the clock of the process that writes them."""
+    """The database's clock, read now: orders and back-offs do not depend on the clock of the process that writes."""
     expression = now_expression(session)
     if isinstance(expression, datetime):
         return expression

@@ -1,4 +1,7 @@
-"""The doorbell: a Celery message that says "look at queue X" and nothing else. Losing, doubling or delaying it changes latency only."""
+"""The doorbell: a Celery message that says "look at queue X" and nothing else.
+
+Losing, doubling or delaying one changes latency only.
+"""
 
 import logging
 from collections.abc import Iterable
@@ -56,7 +59,7 @@ def mark_rung(session: Session, run_ids: Iterable[UUID]) -> None:
 
 
 def ring(settings: Settings, queue: str) -> bool:
-    """Rings for a queue, as best effort, after the commit; whether the broker took it. Does nothing without a broker."""
+    """Rings for a queue, as best effort, after the commit; says whether a broker took it."""
     if not settings.broker_url:
         return False
     try:
@@ -77,6 +80,7 @@ def _sender(broker_url: str) -> Any:
         accept_content=["json"],
         task_ignore_result=True,
         broker_transport_options={
+            "max_retries": 0,  # of connecting; the sweep tries again
             "socket_timeout": 1,
             "socket_connect_timeout": 1,
             "socket_keepalive": True,

@@ -1,4 +1,4 @@
-"""What follows from a run's change of state, in the same transaction: dependents, events, the job's status and version."""
+"""What follows from a run's change of state, in its transaction: dependents, events, the job's status and version."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -47,8 +47,8 @@ def state_event(run_id: UUID, job_id: UUID, seed: int, attempt: int, state: RunS
 def settle(session: Session, happenings: Sequence[Happening]) -> None:
     """Writes events and brings the jobs concerned up to date.
 
-    Called once a transaction, after all its writes to runs: locks are taken runs first, then jobs in the order of their ids.
-    Holding the job's row while its runs are read keeps the status right when two of them end at the same time.
+    Called once a transaction, after all its writes to runs: locks are taken runs first, then jobs in the order of
+    their ids. Holding the job's row while its runs are read keeps the status right when two of them end at once.
     """
     by_job: dict[UUID, list[Happening]] = defaultdict(list)
     for happening in happenings:
@@ -89,7 +89,7 @@ def settle(session: Session, happenings: Sequence[Happening]) -> None:
 
 
 def after_end(session: Session, run_id: UUID, state: RunState, moment: datetime) -> list[Happening]:
-    """What a run's end does to those that wait for it: success unblocks them, any other end cancels them, transitively."""
+    """What a run's end does to those that wait for it: success unblocks them, any other end cancels them and theirs."""
     assert state in TERMINAL, state
     if state is RunState.SUCCEEDED:
         return _unblock(session, run_id, moment)
@@ -133,9 +133,7 @@ def _cancel_dependents(session: Session, run_id: UUID, state: RunState, moment: 
             cancel = (
                 update(Run)
                 .where(Run.id == dependent_id, Run.state.in_([RunState.BLOCKED, RunState.PAUSED]))
-                .values(
-                    state=RunState.CANCELLED, status_reason=reason, finished_at=moment, version=Run.version + 1
-                )
+                .values(state=RunState.CANCELLED, status_reason=reason, finished_at=moment, version=Run.version + 1)
                 .returning(Run.job_id, Run.seed, Run.attempt)
             )
             row = session.execute(cancel).one_or_none()

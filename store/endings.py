@@ -98,10 +98,8 @@ def end_attempt(
     return decision, happenings
 
 
-def _earlier_failures(
-    session: Session, run_id: UUID, attempt: int, message: str, step: int
-) -> tuple[int, int]:
-    """How many attempts just before this one failed in the same way without progress, and how many ran out of memory."""
+def _earlier_failures(session: Session, run_id: UUID, attempt: int, message: str, step: int) -> tuple[int, int]:
+    """How many attempts just before this one failed alike and without progress, and how many ever ran out of memory."""
     earlier = (
         select(Attempt.outcome, Attempt.error_message, Attempt.last_step)
         .where(Attempt.run_id == run_id, Attempt.n < attempt)

@@ -19,7 +19,7 @@ _last = 0
 
 
 def new_id() -> UUID:
-    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits. Those of one process sort in the order they were made."""
+    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits. Those of one process sort as they were made."""
     global _last
     milliseconds = time.time_ns() // 1_000_000
     value = (milliseconds & ((1 << 48) - 1)) << 80 | secrets.randbits(80)

@@ -1,7 +1,8 @@
-"""SQL is the queue: claim a run, guard every write of its worker, finish it. Reaping is in `reaper.py`, ringing in `doorbell.py`.
+"""SQL is the queue: claim a run, guard every write of its worker, finish it.
 
-Every function works in the caller's transaction (`with database.write() as session`). A worker's writes begin with the guard,
-which takes the row's lock, is the heartbeat, and answers what a person wants.
+Reaping is in `reaper.py`, ringing in `doorbell.py`. Every function works in the caller's transaction
+(`with database.write() as session`). A worker's writes begin with the guard, which takes the row's lock, is
+the heartbeat, and answers what a person wants.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -124,20 +125,18 @@ def _take(
     earlier = select(Attempt.n).where(Attempt.run_id == run_id).order_by(Attempt.n.desc())
     earlier_attempts = tuple(session.scalars(earlier))
     session.execute(
-        insert(Attempt),
-        {
-            "run_id": run_id,
-            "n": row.attempt,
-            "worker_id": worker_id,
-            "dispatcher": dispatcher,
-            "host": clean_text(host, 128),
-            "gpus": list(gpus),
-        },
+        insert(Attempt).values(
+            run_id=run_id,
+            n=row.attempt,
+            worker_id=worker_id,
+            dispatcher=dispatcher,
+            host=clean_text(host, 128),
+            gpus=list(gpus),
+            started_at=moment,
+        )
     )
     settle(session, [state_event(run_id, row.job_id, row.seed, row.attempt, RunState.LEASED, "")])
-    job = session.execute(
-        select(Job.experiment_id, Job.method, Job.name, Job.spec).where(Job.id == row.job_id)
-    ).one()
+    job = session.execute(select(Job.experiment_id, Job.method, Job.name, Job.spec).where(Job.id == row.job_id)).one()
     return Claim(
         run_id=run_id,
         job_id=row.job_id,
@@ -184,7 +183,10 @@ def _guarded(session: Session, claim: Claim) -> Desired:
     """The guard, unless this transaction has passed it for this attempt already."""
     passed = session.info.get("guarded")
     if passed is not None and passed[:4] == (
-        session.get_transaction(), claim.run_id, claim.attempt, claim.worker_id,
+        session.get_transaction(),
+        claim.run_id,
+        claim.attempt,
+        claim.worker_id,
     ):
         desired: Desired = passed[4]
         return desired
@@ -194,9 +196,7 @@ def _guarded(session: Session, claim: Claim) -> Desired:
 def start(session: Session, claim: Claim, pid: int) -> Desired:
     """Records the run's process; a leased run is running from now on."""
     desired = _guarded(session, claim)
-    session.execute(
-        update(Attempt).where(Attempt.run_id == claim.run_id, Attempt.n == claim.attempt).values(pid=pid)
-    )
+    session.execute(update(Attempt).where(Attempt.run_id == claim.run_id, Attempt.n == claim.attempt).values(pid=pid))
     moment = now_expression(session)
     run = (
         update(Run)
@@ -205,9 +205,7 @@ def start(session: Session, claim: Claim, pid: int) -> Desired:
         .returning(Run.id)
     )
     if session.execute(run).scalar_one_or_none() is not None:
-        settle(
-            session, [state_event(claim.run_id, claim.job_id, claim.seed, claim.attempt, RunState.RUNNING, "")]
-        )
+        settle(session, [state_event(claim.run_id, claim.job_id, claim.seed, claim.attempt, RunState.RUNNING, "")])
     return desired
 
 
@@ -229,9 +227,7 @@ def report_progress(session: Session, claim: Claim, step: int, total: int, messa
     return desired
 
 
-def append_metrics(
-    session: Session, claim: Claim, rows: Iterable[tuple[int, Mapping[str, float | None]]]
-) -> Desired:
+def append_metrics(session: Session, claim: Claim, rows: Iterable[tuple[int, Mapping[str, float | None]]]) -> Desired:
     """Writes metrics, (step, {key: value}) each; a step written before is overwritten. Not finite becomes null."""
     desired = _guarded(session, claim)
     values: dict[tuple[str, int], float | None] = {}
@@ -252,16 +248,14 @@ def append_metrics(
     )
     before = session.execute(select(Run.latest_metrics).where(Run.id == claim.run_id)).scalar_one()
     session.execute(
-        update(Run)
-        .where(Run.id == claim.run_id)
-        .values(latest_metrics={**before, **latest}, version=Run.version + 1)
+        update(Run).where(Run.id == claim.run_id).values(latest_metrics={**before, **latest}, version=Run.version + 1)
     )
     touch_job(session, claim.job_id)
     return desired
 
 
 def append_log(session: Session, claim: Claim, chunk: int, text: str) -> Desired:
-    """Writes a piece of the attempt's output. `chunk` counts from 0 in the worker, so that a repeated write changes nothing."""
+    """Writes a piece of the attempt's output. `chunk` counts from 0 in the worker: a repeated write changes nothing."""
     desired = _guarded(session, claim)
     session.execute(
         _upsert(session, LogChunk, ["run_id", "attempt", "chunk"], []),
@@ -377,7 +371,7 @@ def finish(
 def _upsert(
     session: Session, table: Any, key: list[str], changed: list[str], values: Mapping[str, Any] | None = None
 ) -> Any:
-    """INSERT that overwrites `changed` of an existing row, or leaves it alone; both dialects have the same words for it."""
+    """INSERT that overwrites `changed` of an existing row, or leaves it alone; both dialects have the same words."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table)
     if values is not None:

@@ -1,4 +1,4 @@
-"""Runs whose worker fell silent are taken back; runs that waited long enough are queued again. Safe to run twice, anywhere."""
+"""Runs whose worker fell silent are taken back; runs that waited long enough are queued again. Safe to run twice."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -21,8 +21,8 @@ Beat = tuple[UUID, int, int]
 class SilenceWatch:
     """How long heartbeat counters have stood still while this process was looking, by its own monotonic clock.
 
-    Wall clocks decide nothing, and neither does time in which this process could not look: between two looks at most half a
-    lease counts, so that a suspended or disconnected reaper does not take its own absence for the workers' silence.
+    Wall clocks decide nothing, and neither does time in which this process could not look: between two looks at most
+    half a lease counts, so that a suspended or disconnected reaper does not take its own absence for theirs.
     """
 
     def __init__(self, lease_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,9 +36,7 @@ class SilenceWatch:
         now = self._clock()
         elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, self._lease_seconds / 2)
         self._looked_at = now
-        self._silence = {
-            beat: self._silence[beat] + elapsed if beat in self._silence else 0.0 for beat in beats
-        }
+        self._silence = {beat: self._silence[beat] + elapsed if beat in self._silence else 0.0 for beat in beats}
         return [beat for beat, seconds in self._silence.items() if seconds >= self._lease_seconds]
 
     def reset(self) -> None:
@@ -50,8 +48,9 @@ class SilenceWatch:
 def reap(session: Session, watch: SilenceWatch, max_infra_failures: int = 5) -> list[UUID]:
     """Ends the attempts that were silent for a lease as `lost`; gives their runs.
 
-    A person's cancel or pause is carried out; else the run is queued again at once, while its budget lasts. The old owner's
-    next guard fails. On a database error the watch is reset; a caller whose commit or connection fails calls `watch.reset()`.
+    A person's cancel or pause is carried out; else the run is queued again at once, while its budget lasts. The old
+    owner's next guard fails. On a database error the watch is reset; a caller whose commit or connection fails calls
+    `watch.reset()` itself.
     """
     try:
         live = select(Run.id, Run.attempt, Run.hb_seq).where(Run.state.in_(LIVE))
@@ -84,9 +83,7 @@ def promote_waiting(session: Session) -> list[UUID]:
     due = (
         update(Run)
         .where(Run.state == RunState.RETRY_WAIT, Run.available_at <= moment)
-        .values(
-            state=RunState.QUEUED, status_reason="", queued_at=moment, hint_at=None, version=Run.version + 1
-        )
+        .values(state=RunState.QUEUED, status_reason="", queued_at=moment, hint_at=None, version=Run.version + 1)
         .returning(Run.id, Run.job_id, Run.seed, Run.attempt)
     )
     rows = session.execute(due).all()

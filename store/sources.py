@@ -1,4 +1,4 @@
-"""Where a job's inputs come from, as far as the database knows: the job behind a reference and the run of it that serves a seed."""
+"""Where a job's inputs come from: the job behind a reference, and the run of it that serves a seed."""
 
 from dataclasses import dataclass
 from typing import Any

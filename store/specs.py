@@ -1,7 +1,8 @@
 """What is submitted: a `JobSpec` per kind of job, and an experiment that names several jobs.
 
-An input of a job is a string with a scheme, never a path: `job:NAME` (a job of the same experiment), `job_...` (any job),
-`ckpt_...` (a checkpoint), `model:NAME` (an imported model) or `data:RELATIVE/PATH` (below the operator's data root).
+An input of a job is a string with a scheme, never a path: `job:NAME` (a job of the same experiment), `job_...` (any
+job), `ckpt_...` (a checkpoint), `model:NAME` (an imported model) or `data:RELATIVE/PATH` (below the operator's data
+root).
 """
 
 import re
@@ -17,6 +18,9 @@ from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageC
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 
 _ID = r"[0-9a-hjkmnp-tv-z]{26}"
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
@@ -128,7 +132,7 @@ class _JobSpec(Config):
     """Jobs of the same experiment to wait for although no input comes from them."""
     resources: Resources = Resources()
     """What a run needs of the worker."""
-    metadata: Annotated[dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)] = {}
+    metadata: Metadata = {}
     """Labels of one's own."""
 
     @model_validator(mode="after")
@@ -183,7 +187,7 @@ JobSpec = Annotated[SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpe
 
 
 class ExperimentSpec(Config):
-    """Several jobs and how they depend on each other: `job:NAME` inputs and `after` make the edges, run by run of one seed."""
+    """Several jobs and how they depend on each other, run by run of one seed: by `job:NAME` inputs and `after`."""
 
     name: Name
     """Name of the experiment."""
@@ -191,7 +195,7 @@ class ExperimentSpec(Config):
     """What it is for."""
     jobs: Annotated[list[JobSpec], Field(min_length=1, max_length=256)]
     """The jobs, in any order."""
-    metadata: Annotated[dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)] = {}
+    metadata: Metadata = {}
     """Labels of one's own."""
 
     @model_validator(mode="after")
@@ -235,7 +239,7 @@ def in_order(jobs: list[Any]) -> list[Any]:
 
 
 def method_of(job: _JobSpec) -> str:
-    """The method under which a job's results are tabled: as stated, else the job that made the policy, else the job itself."""
+    """The method under which results are tabled: as stated, else the job that made the policy, else the job itself."""
     if job.method:
         return job.method
     policies = [r.value for r in references(job.config) if r.pointer == ("policy",)]  # type: ignore[attr-defined]

@@ -113,8 +113,8 @@ def decide(
 ) -> Decision:
     """The state that follows from what is, what a person wants and how the attempt ended; pure.
 
-    A cancel wins over every outcome, success included: what was acknowledged as being cancelled never ends as succeeded.
-    A pause wins over everything but success and over errors that a resumed attempt would only repeat.
+    A cancel wins over every outcome, success included: what was acknowledged as being cancelled never ends as
+    succeeded. A pause wins over everything but success and the errors that a resumed attempt would only repeat.
 
     Args:
         outcome: how the attempt of a live run ended; None while it goes on or where there is none.
@@ -173,7 +173,7 @@ def _decide_retry(outcome: Outcome, budgets: Budgets) -> Decision:
 
 
 def job_status(states: Iterable[str]) -> str:
-    """The status of a job from its runs' states: queued, running, paused, or how it ended, where failed wins over cancelled."""
+    """A job's status from its runs' states: queued, running, paused, or how it ended; failed wins over cancelled."""
     present = {RunState(state) for state in states}
     if present <= TERMINAL:
         if present & {RunState.FAILED, RunState.QUARANTINED}:

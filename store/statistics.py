@@ -12,25 +12,44 @@ class ResultLike(Protocol):
     """What a table needs of a result; the rows of `store.models.record.Result` have it."""
 
     @property
-    def id(self) -> UUID: ...
+    def id(self) -> UUID:
+        """Later results have greater ones."""
+
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """The name under which it is tabled."""
+
     @property
-    def benchmark(self) -> str: ...
+    def benchmark(self) -> str:
+        """What was measured."""
+
     @property
-    def metric(self) -> str: ...
+    def metric(self) -> str:
+        """The named number."""
+
     @property
-    def decoding(self) -> str: ...
+    def decoding(self) -> str:
+        """How completions were drawn."""
+
     @property
-    def train_seed(self) -> int: ...
+    def train_seed(self) -> int:
+        """Of the evaluated policy."""
+
     @property
-    def eval_seed(self) -> int | None: ...
+    def eval_seed(self) -> int | None:
+        """Of the completions; None for greedy decoding."""
+
     @property
-    def value(self) -> float | None: ...
+    def value(self) -> float | None:
+        """None where nothing could be scored."""
+
     @property
-    def num_examples(self) -> int: ...
+    def num_examples(self) -> int:
+        """Examples behind the value."""
+
     @property
-    def num_unscored(self) -> int: ...
+    def num_unscored(self) -> int:
+        """Examples left out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +114,11 @@ class TableRow:
     """In the order of the train seeds."""
 
 
-def results_table(
-    rows: Iterable[ResultLike], expected: Mapping[str, Collection[int]] | None = None
-) -> list[TableRow]:
+def results_table(rows: Iterable[ResultLike], expected: Mapping[str, Collection[int]] | None = None) -> list[TableRow]:
     """One row per (method, benchmark, metric, decoding), in the order of first mention.
 
-    A result without a value (nothing could be scored) is left out of every mean. Where one was measured twice, the later counts.
+    A result without a value (nothing could be scored) is left out of every mean. Where one was measured twice, the
+    later counts.
 
     Args:
         expected: method -> train seeds that were to be evaluated (`Results.expected_seeds`); without it, the seeds seen

@@ -51,8 +51,9 @@ def submit_experiment(session: Session, spec: ExperimentSpec, settings: Settings
     positions = {job.name: position for position, job in enumerate(spec.jobs)}
     siblings: dict[str, Job] = {}
     for job in in_order(spec.jobs):
+        pointer = f"/jobs/{positions[job.name]}"
         siblings[job.name] = _submit(
-            session, job, settings, experiment_id=experiment.id, siblings=siblings, pointer=f"/jobs/{positions[job.name]}"
+            session, job, settings, experiment_id=experiment.id, siblings=siblings, pointer=pointer
         )
     return experiment
 

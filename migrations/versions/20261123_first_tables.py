@@ -157,8 +157,8 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("desired IN ('run', 'pause', 'cancel')", name="ck_runs_desired"),
         sa.CheckConstraint(
-            "state IN ('blocked', 'queued', 'leased', 'running', 'stopping', 'retry_wait', 'paused', 'succeeded', 'failed', "
-            "'cancelled', 'quarantined')",
+            "state IN ('blocked', 'queued', 'leased', 'running', 'stopping', 'retry_wait', 'paused', 'succeeded', "
+            "'failed', 'cancelled', 'quarantined')",
             name="ck_runs_state",
         ),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_runs_job_id_jobs"),

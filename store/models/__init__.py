@@ -1,1 +1,1 @@
-"""The tables, one file a noun. Importing `store.models.base` alone does not import them; `store.models.tables` imports all."""
+"""The tables, one file a noun. `store.models.tables` imports them all."""

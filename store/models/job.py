@@ -45,7 +45,7 @@ class Job(Base):
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The submitter's `metadata`."""
     status: Mapped[ShortText] = mapped_column(default="queued")
-    """Derived from the runs' states in the transaction that changes one: queued, running, paused, or a terminal state."""
+    """Of the runs' states, in the transaction that changes one: queued, running, paused, or a terminal state."""
     event_seq: Mapped[int] = mapped_column(default=0)
     """Last sequence number of the job's events; taken by UPDATE ... RETURNING, so that events are gapless."""
     version: Mapped[int] = mapped_column(default=1)

@@ -78,8 +78,16 @@ class Result(Base):
     __table_args__ = (
         UniqueConstraint("run_id", "benchmark", "metric", "decoding", "eval_seed", postgresql_nulls_not_distinct=True),
         # SQLite counts two nulls as different: greedy rows need an index of their own.
-        Index("uq_results_greedy", "run_id", "benchmark", "metric", "decoding", unique=True,
-              sqlite_where=text("eval_seed IS NULL"), postgresql_where=text("eval_seed IS NULL")),
+        Index(
+            "uq_results_greedy",
+            "run_id",
+            "benchmark",
+            "metric",
+            "decoding",
+            unique=True,
+            sqlite_where=text("eval_seed IS NULL"),
+            postgresql_where=text("eval_seed IS NULL"),
+        ),
         Index(None, "experiment_id", "method"),
         Index(None, "job_id"),
     )

@@ -23,13 +23,27 @@ class Run(Base):
         UniqueConstraint("job_id", "seed"),
         CheckConstraint(_members("state", RunState), name="state"),
         CheckConstraint(_members("desired", Desired), name="desired"),
-        Index("ix_runs_claim", "queue", text("priority DESC"), "available_at", "id",
-              sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'")),
-        Index("ix_runs_live", "worker_id",
-              sqlite_where=text("state IN ('leased', 'running', 'stopping')"),
-              postgresql_where=text("state IN ('leased', 'running', 'stopping')")),
-        Index("ix_runs_wait", "available_at",
-              sqlite_where=text("state = 'retry_wait'"), postgresql_where=text("state = 'retry_wait'")),
+        Index(
+            "ix_runs_claim",
+            "queue",
+            text("priority DESC"),
+            "available_at",
+            "id",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_runs_live",
+            "worker_id",
+            sqlite_where=text("state IN ('leased', 'running', 'stopping')"),
+            postgresql_where=text("state IN ('leased', 'running', 'stopping')"),
+        ),
+        Index(
+            "ix_runs_wait",
+            "available_at",
+            sqlite_where=text("state = 'retry_wait'"),
+            postgresql_where=text("state = 'retry_wait'"),
+        ),
     )
 
     id: Mapped[PrimaryId]
@@ -88,8 +102,13 @@ class Attempt(Base):
 
     __tablename__ = "attempts"
     __table_args__ = (
-        Index("uq_attempts_open", "run_id", unique=True,
-              sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+        Index(
+            "uq_attempts_open",
+            "run_id",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
     )
 
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"), primary_key=True)

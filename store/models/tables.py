@@ -8,6 +8,20 @@ from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
 
 __all__ = [
-    "ApiKey", "Attempt", "Base", "Checkpoint", "Completion", "Event", "Experiment", "IdempotencyKey", "Job",
-    "LogChunk", "Metric", "Result", "Run", "RunDependency", "Session", "Worker",
+    "ApiKey",
+    "Attempt",
+    "Base",
+    "Checkpoint",
+    "Completion",
+    "Event",
+    "Experiment",
+    "IdempotencyKey",
+    "Job",
+    "LogChunk",
+    "Metric",
+    "Result",
+    "Run",
+    "RunDependency",
+    "Session",
+    "Worker",
 ]

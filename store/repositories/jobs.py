@@ -15,6 +15,8 @@ from store.models.run import Run, RunDependency
 from store.repositories.paging import Order, Page, keyset_page
 from store.states import job_status
 
+_NEEDED_RUN = aliased(Run)  # made once: an alias costs more than the query that it is for
+
 
 class Jobs:
     """Queries of jobs."""
@@ -87,14 +89,13 @@ class Jobs:
 
     def needs(self, job_ids: Iterable[UUID]) -> dict[UUID, list[UUID]]:
         """For each of some jobs, the jobs that its runs wait for or waited for, in the order of their creation."""
-        needed_run = aliased(Run)
         query = (
-            select(Run.job_id, needed_run.job_id)
+            select(Run.job_id, _NEEDED_RUN.job_id)
             .join(RunDependency, RunDependency.run_id == Run.id)
-            .join(needed_run, needed_run.id == RunDependency.needs_id)
+            .join(_NEEDED_RUN, _NEEDED_RUN.id == RunDependency.needs_id)
             .where(Run.job_id.in_(list(job_ids)))
             .distinct()
-            .order_by(Run.job_id, needed_run.job_id)
+            .order_by(Run.job_id, _NEEDED_RUN.job_id)
         )
         needs: dict[UUID, list[UUID]] = defaultdict(list)
         for job_id, needed_id in self._session.execute(query):

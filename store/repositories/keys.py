@@ -141,8 +141,9 @@ class Keys:
     def reserve(self, *, api_key_id: UUID, key: str, request_sha256: str) -> IdempotencyKey | None:
         """Takes an idempotency key for this transaction's request; None where it was free.
 
-        Else what is kept under it: the caller compares `request_sha256` and replays the reply. On PostgreSQL this waits for
-        a concurrent transaction that holds the same key, on SQLite writers take turns anyway: there is no "in flight" to see.
+        Else what is kept under it: the caller compares `request_sha256` and replays the reply. On PostgreSQL this waits
+        for a concurrent transaction that holds the same key, on SQLite writers take turns anyway: nobody sees an
+        unfinished one.
         """
         dialect = postgresql if self._session.get_bind().dialect.name == "postgresql" else sqlite
         values = {

@@ -59,7 +59,7 @@ class Metrics:
     def series(
         self, run_id: UUID, keys: Sequence[str] | None = None, from_step: int = 0, max_points: int = 1000
     ) -> dict[str, list[MetricPoint]]:
-        """The curves of a run: at most `max_points` of each, with mean, least and greatest value of the steps in a point."""
+        """The curves of a run, at most `max_points` of each: mean, least and greatest value of the steps in a point."""
         is_wanted = [Metric.run_id == run_id, Metric.step >= from_step]
         if keys is not None:
             is_wanted.append(Metric.key.in_(keys))
@@ -89,7 +89,7 @@ class Metrics:
         return dict(curves)
 
     def over_seeds(self, job_id: UUID, key: str, from_step: int = 0) -> list[SeedsPoint]:
-        """A metric of a job by step: mean and spread over the seeds that have a finite value there, and those that have none."""
+        """A metric of a job by step: mean and spread over the seeds with a finite value, and the seeds without one."""
         seeds = set(self._session.scalars(select(Run.seed).where(Run.job_id == job_id)))
         query = (
             select(Metric.step, Run.seed, Metric.value)

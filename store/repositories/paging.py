@@ -29,7 +29,7 @@ def keyset_page(
     before: Any = None,
     order: Order = "desc",
 ) -> Page[Row]:
-    """Rows in the order of `key`: those that follow `after`, or those just before `before`, in list order either way."""
+    """Rows in the order of `key`: those after `after`, or those just before `before`, in list order either way."""
     is_descending = order == "desc"
     if after is not None:
         query = query.where(key < after if is_descending else key > after)
