@@ -57,10 +57,8 @@ check: $(STAMP) ## ruff, mypy --strict, import contracts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-smollm: $(STAMP) ## a real pretrained model on real questions, in short form
-	test -d var/smollm/models/smollm2-135m || LCO_DATA_DIR=var/smollm $(VENV)/bin/lco models import smollm2-135m
-	@mkdir -p var/smollm/data && cp experiments/questions.jsonl var/smollm/data/
-	@$(PYTHON) -m api.demo --experiment experiments/smollm2-short.toml --data-dir var/smollm --report var/smollm/report.json --detach
+smollm: $(STAMP) ## a real pretrained model in short form; ARGS='--long --gsm8k DIR' plays the long one
+	@$(PYTHON) -m api.smollm $(ARGS)
 
 test-faults: $(STAMP) ## kill -9 of trainer, supervisor and API at three stages of the demo (long)
 	$(PYTEST) -m faults -n 0 --timeout 3600
