@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def make_pairs(config: PairsConfig, stage: Stage) -> None:
         stage.check()
         stage.progress(start, len(prompts), "sampling")
         some = prompts[start : start + chunk]
-        for prompt, (correct, incorrect) in zip(some, _labelled(config, policy, some), strict=True):
-            num_correct += len(correct)
-            rows += _paired(config, policy, prompt, correct, incorrect)
+        for prompt, labelled in zip(some, _labelled(config, policy, some), strict=True):
+            num_correct += labelled.num_correct
+            rows += _paired(config, policy, prompt, labelled)
     if not rows:
         raise ValueError("prompts: none of them has both a correct and an incorrect completion")
     path = stage.run_dir / "pairs.jsonl"
@@ -48,10 +49,18 @@ def make_pairs(config: PairsConfig, stage: Stage) -> None:
     write_manifest(stage.run_dir, step=len(rows), outputs={"pairs": path.name}, include=[path.name], num_pairs=len(rows))
 
 
-def _labelled(
-    config: PairsConfig, policy: Policy, prompts: list[Prompt]
-) -> list[tuple[list[list[int]], list[list[int]]]]:
-    """The distinct correct and incorrect completions of each prompt, in the order of sampling."""
+@dataclass(slots=True)
+class Labelled:
+    """One prompt's distinct completions, in the order of sampling."""
+
+    correct: list[list[int]] = field(default_factory=list)
+    incorrect: list[list[int]] = field(default_factory=list)
+    num_correct: int = 0
+    """Correct samples, repetitions counted."""
+
+
+def _labelled(config: PairsConfig, policy: Policy, prompts: list[Prompt]) -> list[Labelled]:
+    """Samples every prompt and labels its completions by correctness."""
     repeated = [prompt for prompt in prompts for _ in range(config.samples_per_prompt)]
     seeds = [
         derived_seed(config.seed, "pairs", prompt.id, number)
@@ -59,21 +68,20 @@ def _labelled(
         for number in range(config.samples_per_prompt)
     ]
     completions = sample(policy, [policy.encode_prompt(p.text) for p in repeated], seeds, config.sampling)
-    labelled: list[tuple[list[list[int]], list[list[int]]]] = [([], []) for _ in prompts]
+    labelled = [Labelled() for _ in prompts]
     for position, (prompt, ids) in enumerate(zip(repeated, completions, strict=True)):
-        correct, incorrect = labelled[position // config.samples_per_prompt]
+        of_prompt = labelled[position // config.samples_per_prompt]
         is_correct = grade(policy.decode(ids), prompt.reference, config.extraction).is_correct
-        bucket = correct if is_correct else incorrect
+        of_prompt.num_correct += is_correct
+        bucket = of_prompt.correct if is_correct else of_prompt.incorrect
         if ids not in bucket:
             bucket.append(ids)
     return labelled
 
 
-def _paired(
-    config: PairsConfig, policy: Policy, prompt: Prompt, correct: list[list[int]], incorrect: list[list[int]]
-) -> list[dict[str, Any]]:
+def _paired(config: PairsConfig, policy: Policy, prompt: Prompt, labelled: Labelled) -> list[dict[str, Any]]:
     draw = random.Random(derived_seed(config.seed, "pairing", prompt.id))
-    couples = [(good, bad) for good in correct for bad in incorrect]
+    couples = [(good, bad) for good in labelled.correct for bad in labelled.incorrect]
     rows = []
     for good, bad in draw.sample(couples, min(config.pairs_per_prompt, len(couples))):
         if config.shuffle_preferences and draw.random() < 0.5:
