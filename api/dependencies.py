@@ -1,4 +1,7 @@
-"""What routes take from the application: database, settings, caller; and the check of parameters that all share."""
+"""What routes take from the application: database, settings, caller; and the check of parameters that all share.
+
+These are coroutines because FastAPI sends plain functions through its thread pool, which costs more than they do.
+"""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -14,25 +17,25 @@ from store.database import Database
 from store.settings import Settings
 
 
-def get_database(request: Request) -> Database:
+async def get_database(request: Request) -> Database:
     """The application's database."""
     database: Database = request.app.state.database
     return database
 
 
-def get_settings(request: Request) -> Settings:
+async def get_settings(request: Request) -> Settings:
     """The application's settings."""
     settings: Settings = request.app.state.settings
     return settings
 
 
-def get_principal(request: Request) -> Principal:
+async def get_principal(request: Request) -> Principal:
     """Who makes the request; only on routes that are not open."""
     principal: Principal = request.state.principal
     return principal
 
 
-def get_hub(request: Request) -> Hub:
+async def get_hub(request: Request) -> Hub:
     """What wakes event streams."""
     hub: Hub = request.app.state.hub
     return hub

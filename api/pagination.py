@@ -85,7 +85,7 @@ def _bad_cursor(name: str, message: str) -> ApiError:
     return ApiError(422, "invalid_parameter", f"{name}: {message}", [error])
 
 
-def get_listing(
+async def get_listing(
     limit: Annotated[int, Query(ge=1, le=100, description="Objects on the page.")] = 20,
     after: Annotated[str | None, Query(max_length=64, description="Begin after this id.")] = None,
     before: Annotated[str | None, Query(max_length=64, description="End before this id.")] = None,

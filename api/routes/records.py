@@ -53,12 +53,12 @@ def existing_run(database: DatabaseDep, run_id: str) -> Subject:
         return Subject(run.job_id, run.id)
 
 
-def get_start(after: After = None, last_event_id: LastEventId = None) -> int:
+async def get_start(after: After = None, last_event_id: LastEventId = None) -> int:
     """The number of the last event that a client has: a broken stream goes on where it was."""
     return number_cursor(last_event_id or after, "after") or 0
 
 
-def get_log_start(after: After = None, last_event_id: LastEventId = None) -> tuple[int, int] | None:
+async def get_log_start(after: After = None, last_event_id: LastEventId = None) -> tuple[int, int] | None:
     """The cursor of the last piece that a client has."""
     return log_cursor(last_event_id or after, "after")
 

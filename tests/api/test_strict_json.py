@@ -43,11 +43,10 @@ def test_reader_refuses(name: str) -> None:
     assert (caught.value.status, caught.value.code, caught.value.pointer) == (status, code, pointer)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_route_refuses_with_a_problem(http: TestClient, name: str) -> None:
-    body, status, code, _ = REFUSED[name]
-    response = http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-    assert (response.status_code, response.json()["code"]) == (status, code)
+def test_route_refuses_each_with_a_problem(http: TestClient) -> None:
+    for name, (body, status, code, _) in REFUSED.items():
+        response = http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        assert (response.status_code, response.json()["code"]) == (status, code), name
 
 
 @pytest.mark.parametrize(
@@ -106,11 +105,10 @@ def test_refusal_never_repeats_a_value(http: TestClient, job: dict[str, Any]) ->
             assert canary.lower() not in response.text.lower()
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])
-def test_body_of_another_type_is_a_415(http: TestClient, job: dict[str, Any], media_type: str) -> None:
-    response = http.post("/v1/jobs", content=json.dumps(job), headers={"Content-Type": media_type})
-    assert response.status_code == 415
-    assert response.json()["code"] == "unsupported_media_type"
+def test_body_of_another_type_is_a_415(http: TestClient, job: dict[str, Any]) -> None:
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "application/xml", ""):
+        response = http.post("/v1/jobs", content=json.dumps(job), headers={"Content-Type": media_type})
+        assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
 def test_lists_are_accepted_where_a_config_has_tuples(http: TestClient, job: dict[str, Any]) -> None:
