@@ -77,18 +77,16 @@ def test_no_spelling_of_a_path_goes_around_the_key(anonymous: TestClient, path: 
     assert anonymous.get(path).status_code in (401, 404)
 
 
-@pytest.mark.parametrize(
-    "host", ["a/?x=", "evil.example", "127.0.0.1.evil.example", "localhost@evil", "", "[::1", "a b"]
-)
-@pytest.mark.parametrize("path", ["/healthz", "/v1/jobs", "/nowhere"])
-def test_unknown_host_is_refused_everywhere(http: TestClient, host: str, path: str) -> None:
-    response = http.get(path, headers={"Host": host})
-    assert (response.status_code, response.json()["code"]) == (400, "invalid_host")
+def test_unknown_host_is_refused_everywhere(http: TestClient) -> None:
+    for host in ("a/?x=", "evil.example", "127.0.0.1.evil.example", "localhost@evil", "", "[::1", "a b"):
+        for path in ("/healthz", "/v1/jobs", "/nowhere"):
+            response = http.get(path, headers={"Host": host})
+            assert (response.status_code, response.json()["code"]) == (400, "invalid_host"), (host, path)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8642", "localhost", "LOCALHOST:1", "[::1]:8642"])
-def test_known_hosts_are_accepted(http: TestClient, host: str) -> None:
-    assert http.get("/v1/jobs", headers={"Host": host}).status_code == 200
+def test_known_hosts_are_accepted(http: TestClient) -> None:
+    for host in ("127.0.0.1:8642", "localhost", "LOCALHOST:1", "[::1]:8642"):
+        assert http.get("/v1/jobs", headers={"Host": host}).status_code == 200
 
 
 def test_each_scope_reaches_what_it_includes_and_no_more(
