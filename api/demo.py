@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line.
 
     Returns:
-        0 when every job succeeded, 1 when one did not or the platform did not start, 130 when interrupted before the end.
+        0 when every job succeeded, 1 when one did not or the platform did not start, 130 when interrupted.
     """
     options = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
