@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from lco.config import Config, ModelSource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
@@ -78,7 +78,7 @@ class EvalConfig(StageConfig):
     """What is measured; one entry per benchmark name."""
     decodings: Annotated[list[DecodingLabel], Field(min_length=1)] = ["t0.6-p0.95"]
     """`greedy` (one pass, no eval seed) or `tT-pP`: sampling at temperature T with top-p P, one pass per eval seed."""
-    eval_seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0, 1, 2, 3]
+    eval_seeds: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 63)]], Field(min_length=1)] = [0, 1, 2, 3]
     """Seeds of the sampling passes; each completion's own seed is a hash of eval seed, example and sample."""
     batch_size: PositiveInt = 256
     """Completions sampled at a time. Changes speed and memory, and a result only where two tokens tie to the last bit."""
@@ -93,5 +93,3 @@ class EvalConfig(StageConfig):
             if len(set(values)) != len(values):
                 raise ValueError(f"{field}: {values} names one twice")
         return self
-
-
