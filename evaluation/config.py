@@ -81,7 +81,7 @@ class EvalConfig(StageConfig):
     eval_seeds: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 63)]], Field(min_length=1)] = [0, 1, 2, 3]
     """Seeds of the sampling passes; each completion's own seed is a hash of eval seed, example and sample."""
     batch_size: PositiveInt = 256
-    """Completions sampled at a time. Changes speed and memory, and a result only where two tokens tie to the last bit."""
+    """Completions sampled at a time. Changes speed and memory; a result only where two tokens tie in the last bit."""
 
     @model_validator(mode="after")
     def _nothing_is_named_twice(self) -> "EvalConfig":

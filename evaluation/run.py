@@ -1,7 +1,8 @@
 """Evaluates one policy: complete, score, aggregate. `python -m evaluation.run CONFIG.json RUN_DIR`.
 
-Completions are appended to `completions.jsonl` batch by batch in a fixed order (benchmark, decoding, eval seed, example), so
-a resumed run keeps every whole batch and samples only what is missing. `results.json` is made of the completions alone.
+Completions are appended to `completions.jsonl` batch by batch in a fixed order (benchmark, decoding, eval seed,
+example), so a resumed run keeps every whole batch and samples only what is missing. `results.json` is made of the
+completions alone.
 """
 
 import dataclasses

@@ -110,7 +110,7 @@ class Sampling(Config):
     max_tokens: PositiveInt = 256
     """Longest completion; one that reaches it without an end-of-sequence token is truncated."""
     batch_size: PositiveInt = 256
-    """Completions sampled at a time. Changes speed and memory, and a result only where two tokens tie to the last bit."""
+    """Completions sampled at a time. Changes speed and memory; a result only where two tokens tie in the last bit."""
 
 
 class Optimizer(Config):

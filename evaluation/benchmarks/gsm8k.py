@@ -1,6 +1,7 @@
 """GSM8K: grade-school word problems (Cobbe et al. 2021), https://github.com/openai/grade-school-math.
 
-A row is `{"question": "...", "answer": "... #### 18"}`; the reference is what follows `####`, thousands separators dropped.
+A row is `{"question": "...", "answer": "... #### 18"}`; the reference is what follows `####`, without thousands
+separators.
 """
 
 from evaluation.benchmarks.base import Benchmark
