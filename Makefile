@@ -68,6 +68,6 @@ test-browser: $(STAMP) ## the dashboard in a real Chromium
 
 clean: ## removes .venv, var and caches
 	@# As root, PostgreSQL's files lie outside var.
-	test ! -x $(PYTHON) || $(PYTHON) -c 'from pathlib import Path; from api.local_services import forget; forget(Path("var/demo-services/services"))'
+	test ! -x $(PYTHON) || $(PYTHON) -c 'from pathlib import Path; from api.local_services import forget; forget(Path("var/demo-services/services"))' || true
 	rm -rf $(VENV) var demo-report demo-report.json dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
