@@ -19,7 +19,7 @@ class Decoding:
     top_p: float
 
 
-_DECODING = re.compile(r"t(?P<temperature>\d+(\.\d+)?)(-p(?P<top_p>0?\.\d+|1(\.0)?))?")
+_DECODING = re.compile(r"t(?P<temperature>\d+(\.\d+)?)(-p(?P<top_p>0?\.\d+|1(\.0)?))?", re.ASCII)
 
 
 def parse_decoding(label: str) -> Decoding:
