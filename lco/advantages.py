@@ -44,7 +44,7 @@ def logprob_advantages(logits_NV: Tensor) -> Tensor:
 def reference_kl_advantages(behaviour_logits_NV: Tensor, initial_logits_NV: Tensor, weight: float) -> Tensor:
     """-weight log(pi_old / pi_0) for every token: the pull to the starting policy that `reference_kl` adds.
 
-    With A = beta_dpo log(pi_dpo / pi_ref), weight = lambda beta_dpo and pi_ref = pi_0, iterating Eq. 6 has the fixed point
+    With A = beta_dpo log(pi_dpo / pi_ref), weight = lambda beta_dpo, pi_ref = pi_0, iterating Eq. 6 has the fixed point
     pi_0^(1 - 1/lambda) pi_dpo^(1/lambda); for lambda = 1 and beta = beta_dpo one step reaches pi_dpo itself.
     """
     return -weight * (behaviour_logits_NV.log_softmax(-1) - initial_logits_NV.log_softmax(-1))
@@ -56,8 +56,8 @@ def sparse_advantages(
     """The sampled token's advantage spread over the vocabulary (Eq. 11), and the advantage of every other entry.
 
     Args:
-        fill: `zero`: others get 0. `zero-mean`: the sampled token gets A (1 - p), the others the one value that makes the
-            mean under the behaviour policy 0 unless their mass is below 0.1 (the authors' `estimate_vocab_adv`).
+        fill: `zero`: others get 0. `zero-mean`: the sampled token gets A (1 - p), the others the one value that makes
+            the mean under the behaviour policy 0 unless their mass is below 0.1 (the authors' `estimate_vocab_adv`).
 
     Returns:
         advantages_NV and the fill's value per token, `[N]`.

@@ -1,6 +1,6 @@
 """Configuration of the algorithms and of their advantage estimators: one frozen class each, no torch.
 
-Defaults are those of `docs/method.md`. A combination that voids the mathematics is refused here, when the config is read.
+Defaults are those of `docs/method.md`. A combination that voids the mathematics is refused when the config is read.
 """
 
 from typing import Annotated, Literal, Self
@@ -28,7 +28,7 @@ class DpoAdvantage(Config):
     beta_dpo: PositiveFloat | Literal["manifest"] = "manifest"
     """`manifest` reads the reward model's own; a number that differs from it is refused when the run starts."""
     reference_kl: NonNegativeFloat = 0.5
-    """lambda >= 0 of the pull to the starting policy: A - lambda beta_dpo log(pi_old / pi_0). 1 makes pi_dpo the fixed point."""
+    """lambda >= 0 of the pull to the start: A - lambda beta_dpo log(pi_old / pi_0). 1 makes pi_dpo the fixed point."""
 
 
 class LogprobAdvantage(Config):
@@ -78,9 +78,10 @@ class LcoConfig(Config):
     advantage: Advantage
     """Where the advantages come from."""
     beta: PositiveFloat | Literal["beta-dpo"] = "beta-dpo"
-    """Strength of the KL term, advantage per nat: larger keeps the target nearer the behaviour policy. `beta-dpo` takes the reward model's."""
+    """Strength of the KL term, advantage per nat: larger keeps the target nearer the behaviour policy. `beta-dpo` takes
+    the reward model's."""
     anchor: Literal["old", "current"] = "old"
-    """Logits that the advantage is added to: the stored behaviour logits (the paper's), or the detached current ones."""
+    """Logits that the advantage is added to: the stored behaviour logits (the paper), or the detached current ones."""
     center: bool = False
     """Subtract the support's uniform mean advantage per token. Changes nothing for lco-kld over the full support."""
     scale: Literal["none", "per-step", "global"] = "none"
@@ -90,7 +91,7 @@ class LcoConfig(Config):
     negative_beta_factor: Annotated[float, Field(ge=1)] = 1.0
     """Multiplies beta where the advantage of the sampled token is not positive."""
     sparse_fill: Literal["zero", "zero-mean"] = "zero"
-    """Advantage of the tokens that were not sampled: 0, or the value that makes the mean under the behaviour policy 0."""
+    """Advantage of the tokens not sampled: 0, or the value that makes the mean under the behaviour policy 0."""
     token_reduction: Literal["token-mean", "sequence-mean"] = "token-mean"
     """Average over all tokens of the optimizer step, or over sequences of their token means."""
 
@@ -187,7 +188,8 @@ class Ppo(PolicyGradientConfig):
 
 class Grpo(PolicyGradientConfig):
     """GRPO (arXiv 2402.03300): PPO's clipped surrogate on group-normalised rewards plus kl_weight times the k3 estimate
-    of KL(pi_theta || pi_0)."""
+    of KL(pi_theta || pi_0).
+    """
 
     name: Literal["grpo"] = "grpo"
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -202,7 +204,9 @@ class Grpo(PolicyGradientConfig):
     @model_validator(mode="after")
     def _advantage_is_of_a_group(self) -> Self:
         if self.advantage.name != "sparse" or self.advantage.estimator != "group-normalized":
-            raise ValueError("advantage: GRPO is defined with the group-normalized sparse advantage; use ppo for others")
+            raise ValueError(
+                "advantage: GRPO is defined with the group-normalized sparse advantage; use ppo for others"
+            )
         return self
 
 

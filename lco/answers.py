@@ -41,7 +41,7 @@ def extract_last_equals(completion: str) -> str | None:
 
 
 def extract_boxed(completion: str) -> str | None:
-    r"""The contents of the last `\boxed{...}` or `\fbox{...}`, braces matched; None where it is missing or stays open."""
+    r"""The contents of the last `\boxed{...}` or `\fbox{...}`, braces matched; None if missing or open."""
     start = max(completion.rfind(r"\boxed{"), completion.rfind(r"\fbox{"))
     if start < 0:
         return None
@@ -78,7 +78,7 @@ EXTRACTIONS = {
 
 
 def parse_number(text: str) -> Fraction | None:
-    """The exact value of a plain number, or None: integer, decimal, `a/b`, thousands separators, e-notation, `$`, `%`."""
+    """The exact value of a plain number, or None: integer, decimal, `a/b`, `1,234`, e-notation, with `$` or `%`."""
     text = text.replace("\\$", "").replace("\\%", "").strip().removesuffix(".")
     text = text.strip("$ ").removesuffix("%").strip()
     if len(text) > MAX_ANSWER_CHARACTERS or sum(c.isdigit() for c in text) > MAX_ANSWER_DIGITS:

@@ -58,7 +58,7 @@ class Sums(Config):
 
 
 class Gsm8k(Config):
-    """Grade-school word problems, https://github.com/openai/grade-school-math: `question`, `answer` ending in `#### N`."""
+    """GSM8K, https://github.com/openai/grade-school-math: rows of `question` and `answer`, which ends in `#### N`."""
 
     name: Literal["gsm8k"] = "gsm8k"
     path: DataSource
@@ -228,7 +228,7 @@ class PairsConfig(StageConfig):
 
 
 class DpoConfig(TrainingStageConfig):
-    """DPO reward model (Rafailov et al. 2023, arXiv 2305.18290): -log sigmoid(beta_dpo (ratio_chosen - ratio_rejected))."""
+    """DPO reward model (arXiv 2305.18290): -log sigmoid(beta_dpo (ratio_chosen - ratio_rejected))."""
 
     policy: ModelSource
     """The model to start from, kept frozen as the reference."""

@@ -26,9 +26,9 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
 def token_sums(logits_NV: Tensor, batch: Batch, algorithm: object) -> dict[str, Tensor]:
     """Sums over the micro-batch's tokens of what the step reports as token means.
 
-    `entropy` and `action_prob` of the policy; `kl_old` = KL(pi_theta || pi_old), exact where the behaviour logits of the
-    whole vocabulary are kept, else `kl_old_k3`, the k3 estimate on sampled tokens; `kl_target` = KL(pi* || pi_theta);
-    `clip_fraction`: tokens whose clipped ratio decides.
+    `entropy` and `action_prob` of the policy; `kl_old` = KL(pi_theta || pi_old), exact where the behaviour logits of
+    the whole vocabulary are kept, else `kl_old_k3`, the k3 estimate on sampled tokens; `kl_target` =
+    KL(pi* || pi_theta); `clip_fraction`: tokens whose clipped ratio decides.
     """
     log_probs_NV = logits_NV.log_softmax(-1)
     actions_N = action_log_probs(logits_NV, batch.actions_N)

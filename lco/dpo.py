@@ -1,4 +1,4 @@
-"""DPO reward model (Rafailov et al. 2023, arXiv 2305.18290); its reference is kept. `python -m lco.dpo CONFIG.json RUN_DIR`."""
+"""DPO reward model (arXiv 2305.18290) that keeps its reference. `python -m lco.dpo CONFIG.json RUN_DIR`."""
 
 import random
 import sys
@@ -72,7 +72,7 @@ def tune(config: DpoConfig, stage: Stage) -> None:
 def dpo_loss(
     chosen_B: Tensor, rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor, config: DpoConfig
 ) -> tuple[Tensor, Tensor]:
-    """-log sigmoid(beta_dpo (ratio_chosen - ratio_rejected)) per pair, and the margin beta_dpo (...) itself, `[B]` each.
+    """-log sigmoid(beta_dpo (ratio_chosen - ratio_rejected)) per pair, and the margin beta_dpo (...), `[B]` each.
 
     Args:
         chosen_B: log-probability of the whole chosen completion under the policy; the others accordingly.
@@ -86,19 +86,24 @@ def _load_pairs(path: Path, policy: Policy) -> list[Pair]:
     """The pairs of a file. Ids are used as sampled where they are this tokenizer's reading of the text."""
     pairs = []
     for row_number, row in read_jsonl(path):
-        completions = []
+        completions: list[list[int]] = []
         for field in ("chosen", "rejected"):
             text = text_field(path, row_number, row, field)
-            ids = row.get(f"{field}_ids")
-            is_ours = isinstance(ids, list) and all(isinstance(i, int) and 0 <= i < policy.vocab_size for i in ids)
-            if not (is_ours and ids and policy.decode(ids) == text):
-                ids = policy.encode_completion(text)
-            completions.append(ids)
+            ids = _token_ids(row.get(f"{field}_ids"), policy)
+            completions.append(ids if ids and policy.decode(ids) == text else policy.encode_completion(text))
         prompt_ids = policy.encode_prompt(text_field(path, row_number, row, "prompt"))
-        pairs.append(Pair(prompt_ids, *completions))
+        chosen_ids, rejected_ids = completions
+        pairs.append(Pair(prompt_ids, chosen_ids, rejected_ids))
     if not pairs:
         raise ValueError(f"{path}: no pairs")
     return pairs
+
+
+def _token_ids(value: object, policy: Policy) -> list[int]:
+    """A row's token ids; empty where they are none of this vocabulary."""
+    if isinstance(value, list) and all(isinstance(token, int) and 0 <= token < policy.vocab_size for token in value):
+        return value
+    return []
 
 
 def _sequence_log_probs(policy: Policy, pairs: list[Pair]) -> Tensor:
@@ -120,7 +125,9 @@ def _score_reference(policy: Policy, pairs: list[Pair], micro_batch_size: int, s
         stage.check()
         part = pairs[start : start + micro_batch_size]
         sums_B = _sequence_log_probs(policy, part)
-        for pair, chosen, rejected in zip(part, sums_B[: len(part)].tolist(), sums_B[len(part) :].tolist(), strict=True):
+        for pair, chosen, rejected in zip(
+            part, sums_B[: len(part)].tolist(), sums_B[len(part) :].tolist(), strict=True
+        ):
             pair.reference_chosen, pair.reference_rejected = chosen, rejected
 
 

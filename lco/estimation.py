@@ -51,14 +51,9 @@ class Estimator:
         self.policy = policy
         self.algorithm: Algorithm = config.algorithm
         self.beta_dpo = 0.0
-        self._reward_model: Policy | None = None
-        self._reference: Policy | None = None
+        self._reward_model, self._reference = self._load_frozen()
         self._initial: Policy | None = None
         advantage = config.algorithm.advantage
-        if isinstance(advantage, DpoAdvantage):
-            self._load_dpo(advantage)
-        elif isinstance(advantage, LogprobAdvantage):
-            self._reward_model = load_policy(Path(advantage.reward_model), config)
         for model, what in ((self._reward_model, "reward_model"), (self._reference, "reward_model's reference")):
             if model is not None:
                 check_same_tokenizer(policy, model, f"algorithm.advantage.{what}")
@@ -68,16 +63,22 @@ class Estimator:
             is_shared = self._reference is not None and have_same_weights(initial, self._reference)
             self._initial = self._reference if is_shared else initial
 
-    def _load_dpo(self, advantage: DpoAdvantage) -> None:
+    def _load_frozen(self) -> tuple[Policy | None, Policy | None]:
+        """The advantage's model and, for a DPO reward model, its reference; settles beta from the manifest."""
+        advantage = self.algorithm.advantage
+        if isinstance(advantage, LogprobAdvantage):
+            return load_policy(Path(advantage.reward_model), self.config), None
+        if not isinstance(advantage, DpoAdvantage):
+            return None, None
         reward_model = load_reward_model(Path(advantage.reward_model), self.config)
         self.beta_dpo = reward_model.beta_dpo
         if advantage.beta_dpo not in ("manifest", self.beta_dpo):
             raise ValueError(
                 f"algorithm.advantage.beta_dpo: {advantage.beta_dpo} is not the {self.beta_dpo} of the reward model"
             )
-        self._reward_model, self._reference = reward_model.policy, reward_model.reference
         if isinstance(self.algorithm, LcoConfig) and self.algorithm.beta == "beta-dpo":
             self.algorithm = self.algorithm.model_copy(update={"beta": self.beta_dpo})
+        return reward_model.policy, reward_model.reference
 
     @torch.no_grad()
     def batch(self, rollouts: list[Rollout]) -> Batch:
@@ -181,9 +182,7 @@ class Estimator:
             support = self._support(self.algorithm, frozen, dense_NV, actions_N)
         return _Scored(actions_N, behaviour_logprobs_N, reference_logprobs_N, advantages_N, support)
 
-    def _support(
-        self, algorithm: LcoConfig, frozen: "_Frozen", dense_NV: Tensor | None, actions_N: Tensor
-    ) -> Support:
+    def _support(self, algorithm: LcoConfig, frozen: "_Frozen", dense_NV: Tensor | None, actions_N: Tensor) -> Support:
         assert isinstance(algorithm, LcoKld | LcoLch | LcoMse)
         behaviour_NV = frozen.behaviour_NV
         ids_NK = valid_NK = None
@@ -212,9 +211,7 @@ class Estimator:
             is_agreed_N=is_agreed_N,
         )
 
-    def _tail(
-        self, frozen: "_Frozen", ids_NK: Tensor | None, valid_NK: Tensor | None, actions_N: Tensor
-    ) -> Tensor:
+    def _tail(self, frozen: "_Frozen", ids_NK: Tensor | None, valid_NK: Tensor | None, actions_N: Tensor) -> Tensor:
         """The one advantage of everything outside a top-k support: that of the tail's mass as a whole."""
         tail_N = torch.zeros(len(actions_N), device=actions_N.device)
         if ids_NK is None or valid_NK is None or isinstance(self.algorithm.advantage, SparseAdvantage):

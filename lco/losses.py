@@ -79,7 +79,7 @@ def ppo(logits_NV: Tensor, batch: Batch, config: Ppo | Grpo) -> Tensor:
 
 
 def grpo(logits_NV: Tensor, batch: Batch, config: Grpo) -> Tensor:
-    """PPO's clipped surrogate plus kl_weight times k3 = pi_0/pi_theta - log(pi_0/pi_theta) - 1 (arXiv 2402.03300, Eqs. 3, 4)."""
+    """PPO's surrogate plus kl_weight times k3 = pi_0/pi_theta - log(pi_0/pi_theta) - 1 (arXiv 2402.03300, Eq. 3)."""
     surrogate_N = ppo(logits_NV, batch, config)
     if config.kl_weight == 0:
         return surrogate_N

@@ -64,7 +64,7 @@ class Fitting:
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for loss in losses:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()
         limit = self.config.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
@@ -74,5 +74,7 @@ class Fitting:
         else:
             self.num_skipped_in_a_row += 1
             if self.num_skipped_in_a_row >= MAX_SKIPPED_STEPS:
-                raise NonFinite(f"loss or gradient not finite in {MAX_SKIPPED_STEPS} steps in a row, last at step {step + 1}")
+                raise NonFinite(
+                    f"loss or gradient not finite in {MAX_SKIPPED_STEPS} steps in a row, last at step {step + 1}"
+                )
         return {"train/loss": total, "train/grad_norm": norm, "train/learning_rate": rate}

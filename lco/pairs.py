@@ -1,4 +1,4 @@
-"""Preference pairs from a policy's own completions, labelled by correctness. `python -m lco.pairs CONFIG.json RUN_DIR`."""
+"""Preference pairs from a policy's own completions, by correctness. `python -m lco.pairs CONFIG.json RUN_DIR`."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from lco.stage import Stage, run_stage
 
 
 def make_pairs(config: PairsConfig, stage: Stage) -> None:
-    """Samples, labels and pairs; the run directory's output is `pairs.jsonl` (`prompt`, `chosen`, `rejected` and their ids).
+    """Samples, labels and pairs; the output is `pairs.jsonl` (`prompt`, `chosen`, `rejected` and their token ids).
 
     Raises:
         Stopped: asked to stop; sampling starts again when resumed, with the same completions.
@@ -46,7 +46,9 @@ def make_pairs(config: PairsConfig, stage: Stage) -> None:
     num_sampled = len(prompts) * config.samples_per_prompt
     stage.progress(len(prompts), len(prompts), "done")
     stage.metrics(1, {"train/accuracy": num_correct / num_sampled, "train/num_pairs": float(len(rows))})
-    write_manifest(stage.run_dir, step=len(rows), outputs={"pairs": path.name}, include=[path.name], num_pairs=len(rows))
+    write_manifest(
+        stage.run_dir, step=len(rows), outputs={"pairs": path.name}, include=[path.name], num_pairs=len(rows)
+    )
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""A policy: a causal language model and its tokenizer. Loaded from safetensors and JSON alone, never from a pickle or repository code."""
+"""A policy: a causal language model and its tokenizer, from safetensors and JSON: no pickle, no repository code."""
 
 import json
 import math
@@ -20,7 +20,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-
 from transformers.utils.logging import disable_progress_bar
 
 from lco.config import LlamaInit, StageConfig
@@ -32,7 +31,22 @@ REWARD_MODEL = "reward_model.json"
 REFERENCE = "reference"
 
 _UNSAFE_SUFFIXES = frozenset(
-    ".bin .pt .pth .pkl .pickle .ckpt .h5 .keras .joblib .npy .npz .msgpack .py .gguf".split()
+    (
+        ".bin",
+        ".pt",
+        ".pth",
+        ".pkl",
+        ".pickle",
+        ".ckpt",
+        ".h5",
+        ".keras",
+        ".joblib",
+        ".npy",
+        ".npz",
+        ".msgpack",
+        ".py",
+        ".gguf",
+    )
 )
 _UNSAFE_KEYS = frozenset({"auto_map", "trust_remote_code", "custom_pipeline"})
 
@@ -64,7 +78,7 @@ class Policy:
     @property
     def max_positions(self) -> int:
         """Longest sequence the model accepts."""
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        return cast(int, getattr(self.model.config, "max_position_embeddings", 1 << 30))
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a prompt: through the chat template where the tokenizer has one, else as it stands.
@@ -79,7 +93,7 @@ class Policy:
             encoded = self.tokenizer.encode(text, add_special_tokens=False)
         if not encoded:
             raise ValueError(f"prompts: {text!r} has no tokens")
-        return [int(token) for token in encoded]
+        return list(cast(list[int], encoded))
 
     def encode_completion(self, text: str) -> list[int]:
         """Token ids of a completion that ends by itself: its text and the end-of-sequence token."""
@@ -193,8 +207,8 @@ def character_tokenizer(characters: str, max_positions: int) -> PreTrainedTokeni
 
 
 def _ready(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: StageConfig) -> Policy:
-    model = cast(PreTrainedModel, model)
     model.to(device_of(config))
+    model = cast(PreTrainedModel, model)
     model.eval()  # no dropout anywhere: the behaviour policy and the trained one must be the same function
     precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
     return Policy(model, tokenizer, precision)

@@ -74,7 +74,9 @@ def make_sums(config: Sums, seed: int = 0) -> Iterator[Prompt]:
         if text in seen or split_of(text) != config.split:
             misses += 1
             if misses > 100 * config.num_problems + 10_000:
-                raise ValueError(f"num_problems: the {config.split} split has fewer than {config.num_problems} problems")
+                raise ValueError(
+                    f"num_problems: the {config.split} split has fewer than {config.num_problems} problems"
+                )
             continue
         seen.add(text)
         yield Prompt(

@@ -1,9 +1,9 @@
 """The behaviour policy samples; `Rollout` and `Batch`, the two types every later file speaks.
 
-Shapes: B sequences, T time, N trained tokens of all B sequences one after another, V vocabulary, K entries of the support.
+Shapes: B sequences, T time, N trained tokens of all B sequences in a row, V vocabulary, K entries of the support.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -34,7 +34,7 @@ class Rollout:
 
 @dataclass(slots=True, kw_only=True)
 class Support:
-    """The vocabulary entries with a known advantage, for N tokens. `ids_NK` is None where K = V: the whole vocabulary."""
+    """The vocabulary entries with a known advantage, for N tokens. `ids_NK` is None for the whole vocabulary, K = V."""
 
     ids_NK: Tensor | None
     valid_NK: Tensor | None
@@ -78,9 +78,7 @@ class Batch:
         starts_B = self.num_tokens_B.cumsum(0) - self.num_tokens_B
         ranges = [
             torch.arange(start, start + count, device=self.actions_N.device)
-            for start, count in zip(
-                starts_B[indices_B].tolist(), self.num_tokens_B[indices_B].tolist(), strict=True
-            )
+            for start, count in zip(starts_B[indices_B].tolist(), self.num_tokens_B[indices_B].tolist(), strict=True)
         ]
         rows_N = torch.cat(ranges) if ranges else torch.zeros(0, dtype=torch.long, device=self.actions_N.device)
         width = int(self.attention_mask_BT[indices_B].sum(1).max()) if len(indices_B) else 0
@@ -94,11 +92,9 @@ class Batch:
             elif isinstance(value, Tensor):
                 values[field.name] = value[rows_N]
         if self.support is not None:
-            values["support"] = Support(
-                **{
-                    field.name: None if (value := getattr(self.support, field.name)) is None else value[rows_N]
-                    for field in fields(Support)
-                }
+            known = {field.name: getattr(self.support, field.name) for field in fields(Support)}
+            values["support"] = replace(
+                self.support, **{name: value[rows_N] for name, value in known.items() if value is not None}
             )
         return type(self)(**values)  # type: ignore[arg-type]
 
@@ -214,7 +210,7 @@ def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sa
 
 
 def draw(logits_BV: Tensor, uniforms_B: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Tokens `[B]` drawn by inverse transform from softmax(logits / temperature) cut to its nucleus; temperature 0 is argmax."""
+    """Tokens `[B]` drawn by inverse transform from softmax(logits / temperature) cut to its nucleus; argmax at 0."""
     if temperature == 0:
         return logits_BV.argmax(-1)
     probs_BV = (logits_BV / temperature).softmax(-1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Seeds and random numbers that depend on names, not on the order of calls: a resumed run draws what it would have drawn."""
+"""Seeds and random numbers that depend on names, not on the order of calls: a resumed run draws what it would have."""
 
 import hashlib
 
@@ -24,4 +24,5 @@ def uniforms(seeds: list[int], count: int) -> NDArray[np.float64]:
         state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
         state = state ^ state >> np.uint64(31)
-    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    numbers: NDArray[np.float64] = (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return numbers

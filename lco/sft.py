@@ -43,7 +43,9 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
     while step < config.steps:
         draw = random.Random(derived_seed(config.seed, "sft", step))
-        chosen = sorted(draw.choices(examples, k=config.batch_size), key=lambda example: len(example[0]) + len(example[1]))
+        chosen = sorted(
+            draw.choices(examples, k=config.batch_size), key=lambda example: len(example[0]) + len(example[1])
+        )
         metrics = fitting.update(step, _losses(policy, chosen, config.micro_batch_size))
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == config.steps):

@@ -1,4 +1,4 @@
-"""A stage as a process: `python -m lco.STAGE CONFIG.json RUN_DIR`. Progress out, orders to stop in, errors classified. No torch.
+"""A stage as a process: `python -m lco.STAGE CONFIG.json RUN_DIR`. Progress out, orders to stop in. No torch.
 
 Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to (a checkpoint is saved), 2 a mistake in the
 configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end of the pipe `LCO_PARENT_FD` both
@@ -101,9 +101,16 @@ def run_stage(
     """Parses the command line, runs a stage's body and gives the process's exit status."""
     parser = argparse.ArgumentParser(description=(config_type.__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="the stage's configuration, JSON or TOML")
-    parser.add_argument("run_dir", type=Path, help="directory for everything the stage writes; resumed when it has a state")
     parser.add_argument(
-        "--resume-from", type=Path, nargs="*", default=[], metavar="DIR", help="run directories of earlier attempts, newest first"
+        "run_dir", type=Path, help="directory for everything the stage writes; resumed when it has a state"
+    )
+    parser.add_argument(
+        "--resume-from",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="DIR",
+        help="run directories of earlier attempts, newest first",
     )
     options = parser.parse_args(arguments)
     stage = Stage(options.run_dir, options.resume_from)

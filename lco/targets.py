@@ -14,8 +14,8 @@ from lco.rollout import Batch, Support
 def optimal_logits(behaviour_logits_NV: Tensor, advantages_NV: Tensor, beta: float | Tensor) -> Tensor:
     """Logits of the optimal policy (Eq. 7): z* = z_old + A / beta.
 
-    softmax(z*) is pi_old exp(A / beta), normalised (Eq. 6). A constant added per token leaves the KL objective as it is,
-    not MSE and log-cosh.
+    softmax(z*) is pi_old exp(A / beta), normalised (Eq. 6). A constant added per token leaves the KL objective as it
+    is, not MSE and log-cosh.
 
     Args:
         advantages_NV: 0 where an entry's advantage is unknown.
@@ -31,7 +31,7 @@ def optimal_log_probs(behaviour_logits_NV: Tensor, advantages_NV: Tensor, beta: 
 
 
 def token_beta(batch: Batch, config: LcoConfig) -> Tensor:
-    """beta of every token, `[N, 1]`: larger where the sampled advantage is not positive or both models are sure already."""
+    """beta of every token, `[N, 1]`: larger where the sampled advantage is not positive or both models are sure."""
     assert isinstance(config.beta, float) and batch.support is not None, "beta is resolved before the first step"
     beta_N = torch.full_like(batch.advantages_N, config.beta)
     if config.negative_beta_factor != 1:

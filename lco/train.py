@@ -1,11 +1,11 @@
 """The RL loop: sample -> reward -> advantages -> targets -> loss -> step. `python -m lco.train CONFIG.json RUN_DIR`.
 
-One iteration samples `prompts_per_iteration x group_size` completions from the policy as it stands (the behaviour policy),
-scores the sampled ids, and takes `inner_epochs x steps_per_epoch` optimizer steps on them. Every random draw is named by
-(train seed, iteration, ...), so a run resumed at any step is bit for bit the uninterrupted run on a CPU.
+One iteration samples `prompts_per_iteration x group_size` completions from the policy as it stands (the behaviour
+policy), scores the sampled ids, and takes `inner_epochs x steps_per_epoch` optimizer steps on them. Every random draw
+is named by (train seed, iteration, ...), so a run resumed at any step is bit for bit the uninterrupted run on a CPU.
 
-Departures from the paper: the defaults keep the advantage's own scale and pull to the starting policy (`reference_kl`), where
-the paper z-scores per time step; presets give the paper's settings.
+Departure from the paper: the defaults keep the advantage's own scale and pull to the starting policy (`reference_kl`),
+where the paper z-scores per time step.
 """
 
 import random
@@ -139,7 +139,7 @@ def _shuffled(count: int, seed: int, _cache: dict[tuple[int, int], list[int]] = 
 
 
 def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: int) -> Batch:
-    """The share of an iteration's completions that one optimizer step takes, with its loss weights, short ones first."""
+    """An optimizer step's share of an iteration's completions, with its loss weights, short ones first."""
     epoch, share = divmod(inner_step, config.steps_per_epoch)
     num_sequences = len(batch.num_tokens_B)
     order = list(range(num_sequences))
