@@ -33,9 +33,19 @@ def benchmark_of(tmp_path):
 
 def completion(**changes):
     values = {
-        "benchmark": "sums", "example_id": "1", "decoding": "greedy", "train_seed": 0, "eval_seed": None, "prompt": "", "completion": "",
-        "reference": "", "extracted": None, "verdict": "wrong", "correct": False, "truncated": False,
-    }  # fmt: skip
+        "benchmark": "sums",
+        "example_id": "1",
+        "decoding": "greedy",
+        "train_seed": 0,
+        "eval_seed": None,
+        "prompt": "",
+        "completion": "",
+        "reference": "",
+        "extracted": None,
+        "verdict": "wrong",
+        "correct": False,
+        "truncated": False,
+    }
     return Completion(**values | changes)
 
 
@@ -91,12 +101,21 @@ def test_no_scored_completion_is_no_value_and_not_zero(benchmark_of):
 
 
 def test_a_row_of_results_is_json():
-    row = Result(benchmark="b", metric="m", decoding="greedy", eval_seed=None, value=None, num_examples=3, num_unscored=3)
+    row = Result(
+        benchmark="b", metric="m", decoding="greedy", eval_seed=None, value=None, num_examples=3, num_unscored=3
+    )
     assert json.loads(json.dumps(row.document())) == {
-        "benchmark": "b", "metric": "m", "decoding": "greedy", "eval_seed": None, "value": None, "num_examples": 3, "num_unscored": 3,
-    }  # fmt: skip
+        "benchmark": "b",
+        "metric": "m",
+        "decoding": "greedy",
+        "eval_seed": None,
+        "value": None,
+        "num_examples": 3,
+        "num_unscored": 3,
+    }
 
 
 def test_benchmarks_and_configurations_are_read_without_torch():
-    code = "import evaluation.benchmarks, evaluation.config, lco.algorithms, lco.answers, lco.manifest, sys; sys.exit('torch' in sys.modules)"
+    modules = "evaluation.benchmarks, evaluation.config, lco.algorithms, lco.answers, lco.manifest, sys"
+    code = f"import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -26,7 +26,24 @@ def test_a_label_names_its_decoding(label, temperature, top_p):
 
 
 @pytest.mark.parametrize(
-    "label", ["", "t", "t0", "t0.0", "t-1", "1.0", "t1.0-p", "t1.0-p0", "t1.0-p0.0", "t1.0-p1.5", "t11", "Greedy", "t1.0 ", "t1e0", "t٣"]
+    "label",
+    [
+        "",
+        "t",
+        "t0",
+        "t0.0",
+        "t-1",
+        "1.0",
+        "t1.0-p",
+        "t1.0-p0",
+        "t1.0-p0.0",
+        "t1.0-p1.5",
+        "t11",
+        "Greedy",
+        "t1.0 ",
+        "t1e0",
+        "t٣",
+    ],
 )
 def test_any_other_label_is_refused(label):
     with pytest.raises(ValueError, match="is no decoding"):

@@ -15,7 +15,11 @@ from lco.prompts import make_sums
 from lco.stage import EXIT_STOPPED, Stage
 from tests.lco.launcher import records
 
-SUMS = {"name": "sums", "problems": {"name": "sums", "split": "test", "num_problems": 20, "num_terms": 3}, "max_tokens": 8}
+SUMS = {
+    "name": "sums",
+    "problems": {"name": "sums", "split": "test", "num_problems": 20, "num_terms": 3},
+    "max_tokens": 8,
+}
 
 
 @pytest.fixture
@@ -43,11 +47,17 @@ def lines_of(run_dir):
 def test_every_number_can_be_recomputed_from_the_completions(document, stage):
     completions, rows = run(document, stage)
     assert len(completions) == 20 * (2 + 1 + 2)
-    references = {prompt.id: prompt.reference for prompt in make_sums(EvalConfig.model_validate(document).benchmarks[0].problems)}
+    references = {
+        prompt.id: prompt.reference for prompt in make_sums(EvalConfig.model_validate(document).benchmarks[0].problems)
+    }
     for line in completions:
         graded = grade(line["completion"], references[line["example_id"]], "last-equals")
         assert line["reference"] == references[line["example_id"]]
-        assert (line["extracted"], line["verdict"], line["correct"]) == (graded.extracted, graded.verdict, graded.is_correct)
+        assert (line["extracted"], line["verdict"], line["correct"]) == (
+            graded.extracted,
+            graded.verdict,
+            graded.is_correct,
+        )
         assert line["train_seed"] == 4
         assert (line["eval_seed"] is None) == (line["decoding"] == "greedy")
     passes = [("t1.0", 0), ("t1.0", 7), ("greedy", None), ("t0.6-p0.95", 0), ("t0.6-p0.95", 7)]

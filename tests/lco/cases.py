@@ -5,10 +5,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lco.advantages import log_mass_outside
+from lco.advantages import log_mass_outside, top_k_support
+from lco.algorithms import LcoKld, LcoLch, LcoMse, SparseAdvantage
 from lco.rollout import Batch, Support
 
 V = 7
+N = 40
+BETA = 0.7
+SPARSE = SparseAdvantage(estimator="reward")
+FULL = {"name": "full"}
+KLD = LcoKld(advantage=SPARSE, beta=BETA)
+MSE = LcoMse(advantage=SPARSE, beta=BETA, support=FULL)
+LCH = LcoLch(advantage=SPARSE, beta=BETA, support=FULL)
 
 
 def randn(generator: torch.Generator, *shape: int, scale: float = 1.0) -> Tensor:
@@ -41,7 +49,9 @@ def token_batch(
         advantages_NK=advantages_NV if ids_NK is None else advantages_NV.gather(1, ids_NK),
         behaviour_logsumexp_N=behaviour_logits_NV.logsumexp(-1),
         behaviour_max_N=behaviour_logits_NV.amax(-1),
-        tail_advantages_N=torch.zeros(num_tokens, dtype=torch.float64) if tail_advantages_N is None else tail_advantages_N,
+        tail_advantages_N=torch.zeros(num_tokens, dtype=torch.float64)
+        if tail_advantages_N is None
+        else tail_advantages_N,
         is_agreed_N=torch.zeros(num_tokens, dtype=torch.bool) if is_agreed_N is None else is_agreed_N,
     )
     reference_NV = behaviour_logits_NV if reference_logits_NV is None else reference_logits_NV
@@ -75,3 +85,11 @@ def smallest_curvature(function: Callable[[Tensor], Tensor], logits_V: Tensor) -
 def log_tail(logits_NV: Tensor, ids_NK: Tensor) -> Tensor:
     """log of the probability outside a support."""
     return log_mass_outside(logits_NV.log_softmax(-1), ids_NK)
+
+
+def on_support(old: Tensor, advantages: Tensor, actions: Tensor, generator: torch.Generator, k: int = 3) -> Batch:
+    """The batch of a top-k support of the old policy, with random advantages of the tail."""
+    ids, valid = top_k_support([old], k, actions)
+    return token_batch(
+        old, advantages, actions, ids_NK=ids, valid_NK=valid, tail_advantages_N=randn(generator, len(actions))
+    )

@@ -1,4 +1,4 @@
-"""Fixtures of the engine's tests: one thread, tiny models that are built and never downloaded, a warm interpreter for real processes."""
+"""Fixtures of the engine's tests: one thread, tiny models that are built and never downloaded, real processes."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +9,9 @@ import torch
 
 from lco.config import LlamaInit, StageConfig
 from lco.policy import Policy, initial_policy, load_policy, save_reward_model
+from lco.rollout import Batch
 from lco.stage import Stage
+from tests.lco.cases import N, V, randn, token_batch
 from tests.lco.launcher import Launcher
 
 TINY = LlamaInit(hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, max_positions=64)
@@ -24,6 +26,14 @@ def _one_thread() -> None:
 def generator() -> torch.Generator:
     """Random numbers, the same ones for every test."""
     return torch.Generator().manual_seed(20260301)
+
+
+@pytest.fixture
+def case(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Batch]:
+    """Old logits, advantages, current logits, actions and the batch of all but the current logits."""
+    old, advantages, now = randn(generator, N, V, scale=2), randn(generator, N, V), randn(generator, N, V, scale=2)
+    actions = torch.randint(V, (N,), generator=generator)
+    return old, advantages, now, actions, token_batch(old, advantages, actions)
 
 
 @pytest.fixture

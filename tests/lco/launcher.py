@@ -1,7 +1,8 @@
 """Real processes of stages without paying for torch's import each time.
 
-`Launcher` starts one interpreter (`python -m tests.lco.launcher`) that loads what the stages need and then forks a process per run, which
-executes the stage's module as `python -m MODULE ARGUMENTS` would, in a session of its own: it can be signalled, killed and waited for.
+`Launcher` starts one interpreter (`python -m tests.lco.launcher`) that loads what the stages need and then forks a
+process per run, which executes the stage's module as `python -m MODULE ARGUMENTS` would, in a session of its own: it can
+be signalled, killed and waited for.
 """
 
 import json
@@ -70,7 +71,9 @@ class Launcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._interpreter is not None:
             self._interpreter.communicate(timeout=DEADLINE_SECONDS)
 
@@ -131,9 +134,17 @@ def _serve() -> None:
     import importlib
 
     for module in (
-        "tokenizers", "transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto",
-        "evaluation.benchmarks", "lco.checkpoint", "lco.diagnostics", "lco.estimation", "lco.optimization", "lco.rewards", "lco.validation",
-    ):  # fmt: skip
+        "tokenizers",
+        "transformers.models.llama.modeling_llama",
+        "transformers.models.auto.tokenization_auto",
+        "evaluation.benchmarks",
+        "lco.checkpoint",
+        "lco.diagnostics",
+        "lco.estimation",
+        "lco.optimization",
+        "lco.rewards",
+        "lco.validation",
+    ):
         importlib.import_module(module)
     import torch
 

@@ -1,4 +1,4 @@
-"""What the configuration of an algorithm refuses: every combination that voids the mathematics, with the field named."""
+"""What the configuration of an algorithm refuses: all that voids the mathematics, with the field named."""
 
 from typing import Any, get_args
 
@@ -57,9 +57,7 @@ def test_a_sparse_advantage_has_no_reward_model_to_choose_the_support(name, sour
 
 @pytest.mark.parametrize("advantage", [DPO, SPARSE | {"estimator": "leave-one-out"}], ids=str)
 def test_grpo_is_defined_with_group_normalised_rewards_alone(advantage):
-    assert "advantage: GRPO is defined" in refusal(
-        ALGORITHM.validate_python, {"name": "grpo", "advantage": advantage}
-    )
+    assert "advantage: GRPO is defined" in refusal(ALGORITHM.validate_python, {"name": "grpo", "advantage": advantage})
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,12 @@ def test_a_value_out_of_range_or_of_another_algorithm_is_refused_by_name(field, 
 
 @pytest.mark.parametrize(
     ("advantage", "field", "value"),
-    [(DPO, "reference_kl", -0.1), (DPO, "beta_dpo", 0.0), (LOGPROB, "reference_kl", 0.5), (SPARSE, "reward_model", "rm")],
+    [
+        (DPO, "reference_kl", -0.1),
+        (DPO, "beta_dpo", 0.0),
+        (LOGPROB, "reference_kl", 0.5),
+        (SPARSE, "reward_model", "rm"),
+    ],
 )
 def test_an_advantage_has_only_its_own_options(advantage, field, value):
     document = {"name": "lco-kld", "beta": 1.0, "advantage": advantage | {field: value}}
@@ -101,7 +104,9 @@ def test_a_clip_range_out_of_bounds_is_refused(clip):
 
 
 def test_a_whole_number_is_read_as_a_float():
-    algorithm = ALGORITHM.validate_json('{"name": "lco-kld", "beta": 1, "advantage": {"name": "logprob", "reward_model": "m"}}')
+    algorithm = ALGORITHM.validate_json(
+        '{"name": "lco-kld", "beta": 1, "advantage": {"name": "logprob", "reward_model": "m"}}'
+    )
     assert isinstance(algorithm.beta, float)
 
 

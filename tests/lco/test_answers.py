@@ -96,9 +96,36 @@ def test_a_plain_number_is_read_exactly(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-", ".", "$", "%", "/", "1/", "/2", "1/0", "e5", "-e5", "1..2", "1,00", "12,34", "0x10", "1_000", "1 2", "nan",
-             "inf", "½", "²", "٣", "x", "1e999999", "1e10001", "1$2"]
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "-",
+        ".",
+        "$",
+        "%",
+        "/",
+        "1/",
+        "/2",
+        "1/0",
+        "e5",
+        "-e5",
+        "1..2",
+        "1,00",
+        "12,34",
+        "0x10",
+        "1_000",
+        "1 2",
+        "nan",
+        "inf",
+        "½",
+        "²",
+        "٣",
+        "x",
+        "1e999999",
+        "1e10001",
+        "1$2",
+    ],
+)
 def test_anything_else_is_no_number(text):
     assert parse_number(text) is None
 
@@ -156,7 +183,9 @@ def test_hostile_text_is_graded_fast_and_never_raises(name, extraction):
     assert time.process_time() - started < 0.5
 
 
-TEXT = st.lists(st.sampled_from([*"0123456789.,=+-/eE{}#$% \x00\n٣²½é\u2028😀", r"\boxed{", r"\fbox{", r"\frac", "####"])).map("".join)
+TEXT = st.lists(
+    st.sampled_from([*"0123456789.,=+-/eE{}#$% \x00\n٣²½é\u2028😀", r"\boxed{", r"\fbox{", r"\frac", "####"])
+).map("".join)
 
 
 @given(TEXT, TEXT, st.sampled_from(sorted(EXTRACTIONS)))
@@ -199,6 +228,7 @@ def test_every_gsm8k_solution_is_correct_by_its_own_answer():
 def test_real_completions_get_the_verdicts_that_a_peers_grader_gave_them():
     rows = research_data("math_grading/model_outputs/rho_math_1b_gsm8k.jsonl.gz")
     num_equal = sum(
-        grade(row["completion"], row["reference_answer"], "final-number").is_correct == row["peer_verdict"] for row in rows
+        grade(row["completion"], row["reference_answer"], "final-number").is_correct == row["peer_verdict"]
+        for row in rows
     )
     assert num_equal >= len(rows) - 7  # in seven rows the peer compares `80+150=230` as text, or calls 0.02 hours 2

@@ -1,4 +1,4 @@
-"""The pipeline sft -> pairs -> dpo -> lco-kld -> evaluation gains because of the preferences: shuffled, they teach nothing.
+"""The pipeline sft -> pairs -> dpo -> lco-kld gains because of the preferences: shuffled, they teach nothing.
 
 The demo's recipe on four-term sums and a smaller model, in real processes; seeds 1 and 2 gave the same picture.
 """
@@ -11,7 +11,7 @@ import pytest
 
 from tests.lco.launcher import Launcher
 
-pytestmark = [pytest.mark.xdist_group("stage-processes"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("control-experiment"), pytest.mark.timeout(900)]
 
 SUMS = {"name": "sums", "num_terms": 4}
 SAMPLING = {"max_tokens": 24, "batch_size": 512}

@@ -27,7 +27,11 @@ def test_entropy_is_that_of_the_distribution_and_0_for_a_certain_token():
 
 
 def test_gradient_norm_is_that_of_all_gradients_together():
-    parameters = [torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)]
+    parameters = [
+        torch.zeros(2, requires_grad=True),
+        torch.zeros(1, requires_grad=True),
+        torch.zeros(1, requires_grad=True),
+    ]
     parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
     assert gradient_norm(parameters).item() == 5.0
     assert gradient_norm(parameters[2:]).item() == 0.0
@@ -60,6 +64,7 @@ def test_clip_fraction_counts_the_tokens_whose_clip_decides(case):
     ratio = (now.log_softmax(-1).gather(1, actions[:, None])[:, 0] - batch.behaviour_logprobs_N).exp()
     advantage = advantages.gather(1, actions[:, None])[:, 0]
     expected = sum(
-        bool((a > 0 and r > 1.3) or (a < 0 and r < 0.8)) for a, r in zip(advantage.tolist(), ratio.tolist(), strict=True)
+        bool((a > 0 and r > 1.3) or (a < 0 and r < 0.8))
+        for a, r in zip(advantage.tolist(), ratio.tolist(), strict=True)
     )
     assert token_sums(now, batch, Ppo(clip_low=0.2, clip_high=0.3))["clip_fraction"].item() == expected

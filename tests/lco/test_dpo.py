@@ -24,7 +24,13 @@ def write(path: Path, rows) -> Path:
 def config_of(tiny_model, tmp_path):
     def make(**changes):
         path = write(tmp_path / "pairs.jsonl", ROWS)
-        document = {"policy": str(tiny_model), "pairs": str(path), "batch_size": 4, "device": "cpu", "micro_batch_size": 3}
+        document = {
+            "policy": str(tiny_model),
+            "pairs": str(path),
+            "batch_size": 4,
+            "device": "cpu",
+            "micro_batch_size": 3,
+        }
         return DpoConfig.model_validate(document | changes)
 
     return make
@@ -95,7 +101,8 @@ def test_the_nll_term_is_the_token_mean_of_the_chosen_completions(tiny_policy, c
     pairs = _load_pairs(Path(config_of().pairs), tiny_policy)
     _score_reference(tiny_policy, pairs, 8, stage)
     plain, with_term = (
-        sum(loss.item() for loss in _losses(tiny_policy, pairs, config_of(nll_weight=weight), {})) for weight in (0.0, 2.0)
+        sum(loss.item() for loss in _losses(tiny_policy, pairs, config_of(nll_weight=weight), {}))
+        for weight in (0.0, 2.0)
     )
     mean = -sum(pair.reference_chosen for pair in pairs) / sum(len(pair.chosen_ids) for pair in pairs)
     assert with_term - plain == pytest.approx(2 * mean, rel=1e-5)

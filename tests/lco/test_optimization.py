@@ -22,7 +22,9 @@ def loss_of(model, scale=1.0):
 
 def test_the_schedule_warms_up_linearly_and_then_follows_its_name():
     rates = {
-        name: [learning_rate(Optimizer(learning_rate=1.0, schedule=name, warmup_steps=4), step, 12) for step in range(12)]
+        name: [
+            learning_rate(Optimizer(learning_rate=1.0, schedule=name, warmup_steps=4), step, 12) for step in range(12)
+        ]
         for name in ("constant", "linear", "cosine")
     }
     for found in rates.values():

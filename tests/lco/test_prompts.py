@@ -103,7 +103,11 @@ def test_jsonl_fields_are_named_by_the_configuration_and_numbers_are_references_
     path = write_rows(tmp_path / "rows.jsonl", rows)
     fields = {"prompt_field": "q", "reference_field": "r", "completion_field": "c"}
     found = load_prompts(Jsonl(path=str(path), **fields))
-    assert [(p.text, p.reference, p.demonstration) for p in found] == [("a", "12", "so 12"), ("b", "x", ""), ("c", "", "")]
+    assert [(p.text, p.reference, p.demonstration) for p in found] == [
+        ("a", "12", "so 12"),
+        ("b", "x", ""),
+        ("c", "", ""),
+    ]
 
 
 def test_blank_lines_are_passed_over_and_counted_in_row_numbers(tmp_path):
@@ -141,7 +145,11 @@ def test_a_gsm8k_row_without_its_answer_line_is_named(tmp_path):
 
 def test_a_missing_or_broken_file_is_the_users_error(tmp_path):
     whole = gzip.compress(b'{"prompt": "a"}\n' * 1000)
-    for name, content in (("cut.gz", whole[: len(whole) // 2]), ("bad.gz", b"no gzip"), ("flip.gz", whole[:12] + b"\0\0" + whole[14:])):
+    for name, content in (
+        ("cut.gz", whole[: len(whole) // 2]),
+        ("bad.gz", b"no gzip"),
+        ("flip.gz", whole[:12] + b"\0\0" + whole[14:]),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
             load_prompts(Jsonl(path=str(tmp_path / name)))

@@ -1,4 +1,4 @@
-"""A run that is stopped or killed anywhere and resumed is bit for bit the uninterrupted run, on a CPU, in real processes."""
+"""A run stopped or killed anywhere and resumed is bit for bit the uninterrupted run: on a CPU, in real processes."""
 
 import json
 import os
@@ -14,9 +14,16 @@ from lco.manifest import read_manifest
 from lco.stage import EXIT_STOPPED
 from tests.lco.launcher import ROOT, Launcher, environment, metrics, records
 
-pytestmark = pytest.mark.xdist_group("stage-processes")
+pytestmark = [pytest.mark.xdist_group("stage-processes"), pytest.mark.timeout(600)]
 
-MODEL = {"name": "llama", "hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_heads": 2, "max_positions": 64}
+MODEL = {
+    "name": "llama",
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_layers": 1,
+    "num_heads": 2,
+    "max_positions": 64,
+}
 SUMS = {"name": "sums", "num_problems": 60, "num_terms": 3}
 STAGE = {"device": "cpu", "seed": 3, "checkpoint_every_steps": 3, "micro_batch_size": 5}
 OPTIMIZER = {"learning_rate": 0.003, "schedule": "cosine", "warmup_steps": 2}
@@ -26,7 +33,9 @@ OPTIMIZER = {"learning_rate": 0.003, "schedule": "cosine", "warmup_steps": 2}
 def configs(tiny_model, tiny_reward_model, tmp_path_factory) -> dict[str, dict[str, Any]]:
     """The configuration of a run of each training stage; the loop has several steps inside an iteration."""
     pairs = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    rows = [{"prompt": f"{n}+{n % 7}=", "chosen": f"{n}+{n % 7}={n + n % 7}", "rejected": f"={n % 5}"} for n in range(40)]
+    rows = [
+        {"prompt": f"{n}+{n % 7}=", "chosen": f"{n}+{n % 7}={n + n % 7}", "rejected": f"={n % 5}"} for n in range(40)
+    ]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {
         "lco.train": STAGE
@@ -45,7 +54,14 @@ def configs(tiny_model, tiny_reward_model, tmp_path_factory) -> dict[str, dict[s
         },
         "lco.sft": STAGE | {"policy": MODEL, "prompts": SUMS, "steps": 24, "batch_size": 12, "optimizer": OPTIMIZER},
         "lco.dpo": STAGE
-        | {"policy": str(tiny_model), "pairs": str(pairs), "epochs": 4, "batch_size": 6, "nll_weight": 0.1, "optimizer": OPTIMIZER},
+        | {
+            "policy": str(tiny_model),
+            "pairs": str(pairs),
+            "epochs": 4,
+            "batch_size": 6,
+            "nll_weight": 0.1,
+            "optimizer": OPTIMIZER,
+        },
     }
 
 
@@ -68,7 +84,9 @@ def uninterrupted(configs, launcher: Launcher, tmp_path_factory) -> dict[str, Pa
 def weights(run_dir: Path) -> dict[str, bytes]:
     """The published files of a model and, for a reward model, of its reference."""
     model = run_dir / read_manifest(run_dir).outputs["model"]
-    return {path.relative_to(model).as_posix(): path.read_bytes() for path in sorted(model.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(model).as_posix(): path.read_bytes() for path in sorted(model.rglob("*")) if path.is_file()
+    }
 
 
 def assert_equal_runs(attempts: list[Path], whole: Path) -> None:
@@ -84,7 +102,7 @@ MODULES = ["lco.train", "lco.sft", "lco.dpo"]
 def test_a_run_stopped_after_several_steps_and_resumed_is_the_uninterrupted_run(
     module, configs, uninterrupted, launcher, tmp_path
 ):
-    """Each attempt is told to stop in its first step, so that the stops come one or a few steps apart, inside iterations too."""
+    """Each attempt is told to stop in its first step: the stops come a few steps apart, inside iterations too."""
     attempts: list[Path] = []
     stopped_at = []
     for number in range(3):

@@ -9,7 +9,9 @@ from lco.rewards import rule_reward
 PROMPT = Prompt(id="sums/1+2=", text="1+2=", reference="3")
 
 
-@pytest.mark.parametrize(("completion", "expected"), [("1+2=3", (1.0, True)), ("1+2=4", (-1.0, False)), ("", (-1.0, False))])
+@pytest.mark.parametrize(
+    ("completion", "expected"), [("1+2=3", (1.0, True)), ("1+2=4", (-1.0, False)), ("", (-1.0, False))]
+)
 def test_a_correct_answer_earns_the_one_reward_and_anything_else_the_other(completion, expected):
     assert rule_reward(ExactAnswer(extraction="last-equals"), PROMPT, completion) == expected
 

@@ -43,7 +43,9 @@ def test_order_and_company_of_prompts_decide_nothing(tiny_policy, sampling):
 
 
 def test_greedy_takes_the_most_probable_token_at_every_position(tiny_policy):
-    for prompt, completion in zip(encoded(tiny_policy), sample(tiny_policy, encoded(tiny_policy), [0] * 8, GREEDY), strict=True):
+    for prompt, completion in zip(
+        encoded(tiny_policy), sample(tiny_policy, encoded(tiny_policy), [0] * 8, GREEDY), strict=True
+    ):
         ids, attention, mask, actions = sequence_tensors([prompt], [completion], torch.device("cpu"))
         logits = tiny_policy.token_logits(ids, attention, mask)
         assert logits.argmax(-1).tolist() == actions.tolist() == completion
@@ -82,7 +84,9 @@ def test_an_empty_completion_is_its_end_token_alone_and_that_is_trained(tiny_pol
 
 def test_a_prompt_that_does_not_fit_is_refused(tiny_policy):
     prompt = tiny_policy.encode_prompt("1" * 60)
-    with pytest.raises(ValueError, match="max_tokens: a prompt of 60 tokens and 5 more exceed the model's 64 positions"):
+    with pytest.raises(
+        ValueError, match="max_tokens: a prompt of 60 tokens and 5 more exceed the model's 64 positions"
+    ):
         sample(tiny_policy, [prompt], [0], Sampling(max_tokens=5))
     assert len(sample(tiny_policy, [prompt], [0], Sampling(max_tokens=4))) == 1
 

@@ -14,6 +14,20 @@ def test_a_derived_seed_is_the_same_on_every_machine():
     assert derived_seed("eval", 1, "sums/1+2=", 0) == 745272891826057746
 
 
+def test_uniforms_are_the_published_splitmix64():
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    expected = [
+        (number >> 11) * 2.0**-53 for number in published
+    ]  # https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64
+    assert uniforms([1234567], 5)[0].tolist() == expected
+
+
 def test_derived_seeds_of_different_names_differ():
     seeds = {derived_seed(seed, kind, number) for seed in range(20) for kind in ("a", "b") for number in range(50)}
     assert len(seeds) == 20 * 2 * 50

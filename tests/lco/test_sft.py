@@ -50,7 +50,10 @@ def test_the_loss_is_the_mean_over_tokens_whatever_the_micro_batch(tiny_policy):
 
 def test_a_saved_model_is_a_start_too(tiny_model, stage):
     warm_up(config_of(policy=str(tiny_model), steps=1), stage)
-    trained, start = load_policy(stage.run_dir / "model", StageConfig(device="cpu")), load_policy(tiny_model, StageConfig(device="cpu"))
+    trained, start = (
+        load_policy(stage.run_dir / "model", StageConfig(device="cpu")),
+        load_policy(tiny_model, StageConfig(device="cpu")),
+    )
     largest = max(
         (a - b).abs().max().item() for a, b in zip(trained.model.parameters(), start.model.parameters(), strict=True)
     )
@@ -76,7 +79,11 @@ def test_a_train_seed_sees_problems_of_its_own_and_starts_from_weights_of_its_ow
 
 
 def test_a_stop_before_the_last_step_needs_no_validator(stage):
-    validation = {"prompts": {"name": "sums", "split": "test", "num_problems": 4, "num_terms": 2}, "max_tokens": 6, "every_steps": 4}
+    validation = {
+        "prompts": {"name": "sums", "split": "test", "num_problems": 4, "num_terms": 2},
+        "max_tokens": 6,
+        "every_steps": 4,
+    }
     warm_up(config_of(validation=validation), stage)
     assert [step for step, values in metrics(stage.run_dir).items() if "eval/accuracy" in values] == [4, 6]
 

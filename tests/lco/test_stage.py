@@ -1,4 +1,4 @@
-"""A stage as a process: exit codes, error.json, progress lines, orders to stop. In-process where no signal is needed."""
+"""A stage as a process: exit codes, error.json, progress lines, orders to stop."""
 
 import json
 import math
@@ -62,7 +62,11 @@ def test_a_body_that_returns_ends_with_0(run):
         (ValueError("prompts: none"), 2, "user"),
         (NonFinite("three steps"), 1, "non_finite"),
         (MemoryError(), 1, "oom"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), 1, "oom"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+            1,
+            "oom",
+        ),
         (RuntimeError("shape"), 1, "infra"),
         (KeyError("weights"), 1, "infra"),
         (OSError(28, "No space left on device"), 1, "infra"),

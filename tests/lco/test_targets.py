@@ -86,9 +86,7 @@ def frozen_tail_case(generator, outside="frozen-tail", anchor="old"):
     actions = torch.randint(V, (30,), generator=generator)
     ids, valid = top_k_support([old], 3, actions)
     tail_advantages = randn(generator, 30)
-    batch = token_batch(
-        old, advantages, actions, ids_NK=ids, valid_NK=valid, tail_advantages_N=tail_advantages
-    )
+    batch = token_batch(old, advantages, actions, ids_NK=ids, valid_NK=valid, tail_advantages_N=tail_advantages)
     config = LcoKld(advantage=SPARSE, beta=0.7, support=TOP_3, outside=outside, anchor=anchor)
     inside = torch.zeros(30, V, dtype=torch.bool).scatter(1, ids, True)
     return old, advantages, now, tail_advantages, batch, config, inside

@@ -25,9 +25,20 @@ DPO = {"name": "dpo"}
 ALGORITHMS = {
     "lco-kld": {"name": "lco-kld", "advantage": DPO},
     "lco-kld-top-k": {"name": "lco-kld", "advantage": DPO, "support": {"name": "top-k", "k": 3}},
-    "lco-kld-sparse": {"name": "lco-kld", "beta": 0.5, "advantage": {"name": "sparse"}, "token_reduction": "sequence-mean"},
+    "lco-kld-sparse": {
+        "name": "lco-kld",
+        "beta": 0.5,
+        "advantage": {"name": "sparse"},
+        "token_reduction": "sequence-mean",
+    },
     "lco-lch": {"name": "lco-lch", "advantage": DPO, "center": True, "scale": "global"},
-    "lco-mse": {"name": "lco-mse", "advantage": {"name": "logprob"}, "beta": 1.0, "center": True, "gate_threshold": -0.5},
+    "lco-mse": {
+        "name": "lco-mse",
+        "advantage": {"name": "logprob"},
+        "beta": 1.0,
+        "center": True,
+        "gate_threshold": -0.5,
+    },
     "reinforce": {"name": "reinforce", "advantage": DPO},
     "ppo": {"name": "ppo", "advantage": DPO, "whiten": True},
     "grpo": {"name": "grpo", "kl_weight": 0.1, "advantage": {"name": "sparse"}},
@@ -140,9 +151,11 @@ def test_repeated_fitting_of_one_iteration_approaches_the_target(config_of, stag
 
 def test_validation_is_measured_at_its_steps_and_at_the_last(config_of, stage):
     validation = {
-        "prompts": {"name": "sums", "split": "validation", "num_problems": 8}, "extraction": "last-equals", "max_tokens": 8,
+        "prompts": {"name": "sums", "split": "validation", "num_problems": 8},
+        "extraction": "last-equals",
+        "max_tokens": 8,
         "every_steps": 4,
-    }  # fmt: skip
+    }
     train(config_of("ppo", validation=validation), stage)
     assert [step for step, values in metrics(stage.run_dir).items() if "eval/accuracy" in values] == [4, 6]
 
@@ -162,7 +175,7 @@ def test_the_same_configuration_and_seed_give_the_same_numbers_and_another_seed_
 
 
 def test_losses_are_those_of_the_golden_run(config_of, stage):
-    """The file holds `step loss grad_norm entropy` of this very run; other CPUs round differently, hence the tolerance."""
+    """The file holds `step loss grad_norm entropy` of this very run; other CPUs round otherwise: hence a tolerance."""
     train(config_of("lco-kld", iterations=3), stage)
     found = metrics(stage.run_dir)
     lines = [line.split() for line in GOLDEN.read_text().splitlines() if not line.startswith("#")]

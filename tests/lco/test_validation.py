@@ -17,7 +17,8 @@ def test_accuracy_is_the_share_of_problems_that_greedy_decoding_answers(tiny_pol
     ids = [tiny_policy.encode_prompt(prompt.text) for prompt in prompts]
     completions = sample(tiny_policy, ids, [0] * 20, Sampling(temperature=0.0, max_tokens=6))
     correct = [
-        grade(tiny_policy.decode(c), p.reference, "final-number").is_correct for p, c in zip(prompts, completions, strict=True)
+        grade(tiny_policy.decode(c), p.reference, "final-number").is_correct
+        for p, c in zip(prompts, completions, strict=True)
     ]
     validator = Validator(CONFIG, tiny_policy)
     assert validator.measure() == {"eval/accuracy": sum(correct) / 20} == validator.measure()
