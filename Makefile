@@ -49,7 +49,7 @@ demo: $(STAMP) ## the main job, followed live; DETACH=1 stops the platform at th
 	@$(PYTHON) -m api.demo $(if $(filter-out 0,$(DETACH)),--detach) $(if $(filter-out 0,$(SERVICES)),--services)
 
 test: $(STAMP) ## the whole test suite
-	$(PYTEST) -n $(TEST_PROCESSES) --dist loadgroup
+	$(PYTEST) -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(STAMP) ## ruff, mypy --strict, import contracts
 	$(VENV)/bin/ruff check .

@@ -63,6 +63,11 @@ class Estimator:
             is_shared = self._reference is not None and have_same_weights(initial, self._reference)
             self._initial = self._reference if is_shared else initial
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether the starting policy scores the sampled tokens: the mean log-ratio is then KL(pi_old || pi_0)."""
+        return self._initial is not None
+
     def _load_frozen(self) -> tuple[Policy | None, Policy | None]:
         """The advantage's model and, for a DPO reward model, its reference; settles beta from the manifest."""
         advantage = self.algorithm.advantage

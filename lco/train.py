@@ -70,6 +70,9 @@ def train(config: TrainConfig, stage: Stage) -> None:
             rollouts = collect(config, policy, prompts, iteration)
             batch = estimator.batch(rollouts)
             metrics |= rollout_metrics(rollouts, batch)
+            if estimator.has_reference:
+                gaps_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
+                metrics["train/kl_reference"] = gaps_N.mean().item()
         assert batch is not None, "a checkpoint inside an iteration holds its batch"
         part = _minibatch(config, batch, iteration, inner_step)
         metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)

@@ -128,10 +128,7 @@ def sqlite_path(settings: Settings) -> Path:
 
 @pytest.fixture(scope="session")
 def fresh_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment that also sees the installed dependencies, so that nothing is downloaded.
-
-    Tests that install the project there share it; give them the `xdist_group` "fresh environment".
-    """
+    """A virtual environment that also sees the installed dependencies, so that nothing is downloaded."""
     path = tmp_path_factory.mktemp("environment") / "fresh"
     venv.create(path, with_pip=True)
     site = sysconfig.get_path("purelib", vars={"base": str(path)})

@@ -112,7 +112,6 @@ def test_every_package_of_the_wheel_is_copied() -> None:
     assert set(packages) <= copied
 
 
-@pytest.mark.xdist_group("fresh environment")
 def test_the_install_lines_work_in_a_fresh_environment(fresh_environment: Path, tmp_path: Path) -> None:
     copy = tmp_path / "image"
     copy.mkdir()

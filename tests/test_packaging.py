@@ -40,7 +40,6 @@ def test_every_file_of_the_rooms_is_in_the_wheel(wheel: Path) -> None:
     assert set(tracked.stdout.split()) <= held
 
 
-@pytest.mark.xdist_group("fresh environment")
 def test_lco_up_from_an_installed_wheel_migrates_and_is_ready(
     wheel: Path, fresh_environment: Path, tmp_path: Path
 ) -> None:

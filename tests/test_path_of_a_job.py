@@ -17,7 +17,7 @@ from api.schemas import AttemptRead, RunRead
 from store.settings import Settings
 from tests import servers
 
-pytestmark = [pytest.mark.xdist_group("path of a job"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 MODES = ("embedded", "services")
 DISPATCHERS = {"embedded": "local", "services": "celery"}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from api.dashboard.words import percent
 from api.schemas import SeedValue, TableRow
 
+SHARES_OF_FAILURE = frozenset({"no-answer", "truncated"})
+"""Metrics in which more is not better: nothing is marked as best."""
 DOTS_WIDTH = 64
 DOT_RADIUS = 2.5
 
@@ -105,7 +107,9 @@ def _table(metric: str, rows: Sequence[TableRow], methods: Sequence[str]) -> Met
     present = {row.method for row in rows}
     order = [method for method in dict.fromkeys([*methods, *(row.method for row in rows)]) if method in present]
     cells = {(row.method, row.benchmark, row.decoding): row for row in rows}
-    best = {column: _best([_mean(cells, method, column) for method in order]) for column in columns}
+    best: dict[Column, float | None] = dict.fromkeys(columns)
+    if metric not in SHARES_OF_FAILURE:
+        best = {column: _best([_mean(cells, method, column) for method in order]) for column in columns}
     scales = {
         column: _scale([row for row in rows if (row.benchmark, row.decoding) == (column.benchmark, column.decoding)])
         for column in columns

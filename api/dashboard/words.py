@@ -37,6 +37,15 @@ _METRICS = {
     "train/kl_old": "KL to behaviour",
     "train/kl_reference": "KL to reference",
     "train/learning_rate": "Learning rate",
+    "train/kl_target": "KL to target",
+    "train/kl_old_k3": "KL to behaviour, k3",
+    "train/clip_fraction": "Clip fraction",
+    "train/action_prob": "Action probability",
+    "train/advantage_std": "Advantage, std",
+    "train/completion_tokens": "Completion tokens",
+    "train/truncated": "Truncated",
+    "train/margin": "Margin",
+    "time/step_seconds": "Seconds a step",
 }
 
 

@@ -132,7 +132,6 @@ def test_a_second_run_in_the_same_directory_samples_nothing_again(document, stag
     assert sum(record["type"] == "progress" for record in records(stage.run_dir)) == 20
 
 
-@pytest.mark.xdist_group("stage-processes")
 @pytest.mark.timeout(600)
 def test_an_evaluation_killed_or_stopped_anywhere_leaves_the_same_bytes_when_resumed(document, launcher, tmp_path):
     document["benchmarks"] = [SUMS | {"problems": SUMS["problems"] | {"num_problems": 60}, "max_tokens": 20}]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lco.launcher import Launcher
 
-pytestmark = [pytest.mark.xdist_group("control-experiment"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 SUMS = {"name": "sums", "num_terms": 4}
 SAMPLING = {"max_tokens": 24, "batch_size": 512}

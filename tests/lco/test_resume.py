@@ -14,7 +14,7 @@ from lco.manifest import read_manifest
 from lco.stage import EXIT_STOPPED
 from tests.lco.launcher import ROOT, Launcher, environment, metrics, records
 
-pytestmark = [pytest.mark.xdist_group("stage-processes"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 MODEL = {
     "name": "llama",

@@ -166,10 +166,7 @@ ENDLESS = {
     "device": "cpu",
 }
 
-processes = pytest.mark.xdist_group("stage-processes")
 
-
-@processes
 def test_the_end_of_the_parents_pipe_saves_the_state_and_ends_the_process(launcher, tmp_path):
     process = launcher.start("lco.sft", ENDLESS, tmp_path / "run")
     process.wait_for("metrics")
@@ -181,7 +178,6 @@ def test_the_end_of_the_parents_pipe_saves_the_state_and_ends_the_process(launch
     assert records(tmp_path / "run")[-1]["type"] == "checkpoint"
 
 
-@processes
 def test_exit_statuses_reach_the_shell(launcher, tmp_path):
     assert launcher.run("lco.sft", ENDLESS | {"steps": 2}, tmp_path / "done") == 0
     assert launcher.run("lco.sft", ENDLESS | {"steps": 0}, tmp_path / "user") == EXIT_USER

@@ -31,6 +31,15 @@ const TITLES = new Map([
   ["train/kl_old", "KL to behaviour"],
   ["train/kl_reference", "KL to reference"],
   ["train/learning_rate", "Learning rate"],
+  ["train/kl_target", "KL to target"],
+  ["train/kl_old_k3", "KL to behaviour, k3"],
+  ["train/clip_fraction", "Clip fraction"],
+  ["train/action_prob", "Action probability"],
+  ["train/advantage_std", "Advantage, std"],
+  ["train/completion_tokens", "Completion tokens"],
+  ["train/truncated", "Truncated"],
+  ["train/margin", "Margin"],
+  ["time/step_seconds", "Seconds a step"],
 ]);
 
 /** The title of a metric's chart; a metric without one keeps its own name. */
