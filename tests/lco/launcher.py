@@ -1,8 +1,8 @@
 """Real processes of stages without paying for torch's import each time.
 
 `Launcher` starts one interpreter (`python -m tests.lco.launcher`) that loads what the stages need and then forks a
-process per run, which executes the stage's module as `python -m MODULE ARGUMENTS` would, in a session of its own: it can be
-signalled, killed and waited for.
+process per run. It executes the stage's module as `python -m MODULE ARGUMENTS` would, in a session of its own: it can
+be signalled, killed and waited for.
 """
 
 import json
