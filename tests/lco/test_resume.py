@@ -52,12 +52,12 @@ def configs(tiny_model, tiny_reward_model, tmp_path_factory) -> dict[str, dict[s
             "steps_per_epoch": 2,
             "validation": {"prompts": SUMS | {"split": "test", "num_problems": 4}, "max_tokens": 8, "every_steps": 7},
         },
-        "lco.sft": STAGE | {"policy": MODEL, "prompts": SUMS, "steps": 24, "batch_size": 12, "optimizer": OPTIMIZER},
+        "lco.sft": STAGE | {"policy": MODEL, "prompts": SUMS, "steps": 80, "batch_size": 12, "optimizer": OPTIMIZER},
         "lco.dpo": STAGE
         | {
             "policy": str(tiny_model),
             "pairs": str(pairs),
-            "epochs": 4,
+            "epochs": 13,
             "batch_size": 6,
             "nll_weight": 0.1,
             "optimizer": OPTIMIZER,
