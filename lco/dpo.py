@@ -93,6 +93,8 @@ def _load_pairs(path: Path, policy: Policy) -> list[Pair]:
             completions.append(ids if ids and policy.decode(ids) == text else policy.encode_completion(text))
         prompt_ids = policy.encode_prompt(text_field(path, row_number, row, "prompt"))
         chosen_ids, rejected_ids = completions
+        for ids in completions:
+            policy.check_fits(prompt_ids, ids, f"{path}: row {row_number}")
         pairs.append(Pair(prompt_ids, chosen_ids, rejected_ids))
     if not pairs:
         raise ValueError(f"{path}: no pairs")

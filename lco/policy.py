@@ -99,6 +99,16 @@ class Policy:
         """Token ids of a completion that ends by itself: its text and the end-of-sequence token."""
         return [*map(int, self.tokenizer.encode(text, add_special_tokens=False)), self.eos_id]
 
+    def check_fits(self, prompt_ids: list[int], completion_ids: list[int], what: str) -> None:
+        """A sequence must have a position for each of its tokens.
+
+        Raises:
+            ValueError: prompt and completion together are longer than the model's positions.
+        """
+        length = len(prompt_ids) + len(completion_ids)
+        if length > self.max_positions:
+            raise ValueError(f"{what}: {length} tokens exceed the model's {self.max_positions} positions")
+
     def decode(self, token_ids: list[int]) -> str:
         """The text of token ids, special tokens left out."""
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))

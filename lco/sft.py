@@ -37,6 +37,8 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
     if not prompts:
         raise ValueError("prompts: none of them has a demonstration")
     examples = [(policy.encode_prompt(p.text), policy.encode_completion(p.demonstration)) for p in prompts]
+    for prompt, (prompt_ids, completion_ids) in zip(prompts, examples, strict=True):
+        policy.check_fits(prompt_ids, completion_ids, f"prompts: {prompt.id}")
     validator = Validator(config.validation, policy) if config.validation else None
     fitting = Fitting(policy.model, config.optimizer, config.steps)
     step, state, _ = restore_checkpoint(stage, policy, fitting.optimizer)

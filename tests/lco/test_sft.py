@@ -91,3 +91,8 @@ def test_a_stop_before_the_last_step_needs_no_validator(stage):
 def test_an_initial_policy_of_a_stage_is_that_of_its_seed():
     first, second = (initial_policy(TINY, config_of(seed=seed)) for seed in (4, 5))
     assert not torch.equal(first.model.lm_head.weight, second.model.lm_head.weight)
+
+
+def test_a_demonstration_longer_than_the_model_is_refused_by_name(stage):
+    with pytest.raises(ValueError, match=r"prompts: sums/.* exceed the model's 8 positions"):
+        warm_up(config_of(policy=MODEL | {"max_positions": 8}), stage)
