@@ -13,10 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
+from api import calls
 from api.client import Client
 from api.demo_report import write_report
 from api.local_platform import LocalPlatform
 from api.schemas import RunRead
+from api.transport import ApiFailure
 from store.settings import Settings
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -77,7 +79,11 @@ def wait_for_step(client: Client, experiment: str, job: str) -> None:
     """Until the job's run has taken a step and is not at its end."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        [run] = [run for run in client.runs(experiment=experiment) if run.job_name == job]
+        try:
+            [run] = [run for run in client.runs(experiment=experiment) if run.job_name == job]
+        except ApiFailure as error:  # the killed API comes up again
+            assert calls.is_outage(error), error
+            continue
         assert run.state not in ("succeeded", "failed"), f"{job} was too quick to be interrupted"
         if run.state == "running" and run.progress.step >= 1:
             return
