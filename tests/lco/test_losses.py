@@ -22,10 +22,13 @@ from lco.losses import (
     LOSSES,
     action_log_probs,
     kl_divergence,
+    kl_to_target,
     lco_kld,
     lco_lch,
     lco_mse,
     log_cosh,
+    log_cosh_to_target,
+    mse_to_target,
     ppo,
     sft,
     token_weights,
@@ -109,6 +112,40 @@ def test_eq10_kld_is_the_forward_divergence_from_the_optimal_policy(case):
     target = (old + advantages / BETA).softmax(-1)
     expected = (target * (target.log() - now.softmax(-1).log())).sum(-1)
     torch.testing.assert_close(lco_kld(now, batch, KLD), expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "loss", "config"),
+    [(kl_to_target, lco_kld, KLD), (mse_to_target, lco_mse, MSE), (log_cosh_to_target, lco_lch, LCH)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_public_losses_are_those_of_the_loop_for_any_leading_shape(case, function, loss, config):
+    old, advantages, now, _, batch = case
+    target = optimal_logits(old, advantages, BETA)
+    expected = loss(now, batch, config)
+    torch.testing.assert_close(function(now, target), expected)
+    torch.testing.assert_close(function(now.view(2, 5, 4, V), target.view(2, 5, 4, V)), expected.view(2, 5, 4))
+    torch.testing.assert_close(function(now[0], target[0]), expected[0])
+
+
+@pytest.mark.parametrize("function", [kl_to_target, mse_to_target, log_cosh_to_target])
+def test_public_losses_hold_the_target_constant_and_are_taken_in_float32(case, function):
+    old, advantages, now, _, _ = case
+    target = optimal_logits(old, advantages, BETA).requires_grad_(True)
+    logits = now.clone().requires_grad_(True)
+    function(logits, target).sum().backward()
+    assert target.grad is None and logits.grad is not None
+    narrow = function(now.bfloat16(), target.detach().bfloat16())
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow, function(now.bfloat16().double(), target.detach().bfloat16().double()).float())
+
+
+def test_a_target_without_mass_somewhere_has_a_finite_divergence_and_gradient(generator):
+    target = randn(generator, 5, V)
+    target[:, 3] = -torch.inf
+    now = randn(generator, 5, V)
+    assert torch.isfinite(kl_to_target(now, target)).all()
+    torch.testing.assert_close(gradient(lambda z: kl_to_target(z, target), now), now.softmax(-1) - target.softmax(-1))
 
 
 def test_reinforce_is_the_advantage_times_the_log_probability(case):
