@@ -144,14 +144,21 @@ LOSSES: dict[type, Callable[[Tensor, Batch, Any], Tensor]] = {
 }
 
 
-def token_weights(num_tokens_B: Tensor, reduction: str) -> Tensor:
+def token_weights(num_tokens_B: Tensor, reduction: str, micro_batch_size: int = 1) -> Tensor:
     """What each token's loss is multiplied by so that the sum over an optimizer step is the reduced loss, `[N]`.
 
     Args:
+        num_tokens_B: tokens of each sequence, in the order in which micro-batches are cut.
         reduction: `token-mean`: 1 / all tokens. `sequence-mean`: 1 / (sequences x tokens of the sequence).
+            `micro-mean`: 1 / (micro-batches x tokens of the micro-batch).
+        micro_batch_size: sequences of a micro-batch; read by `micro-mean` alone.
     """
     if reduction == "token-mean":
         total = num_tokens_B.sum()
         return (1 / total.clamp(min=1)).expand(int(total))
+    if reduction == "micro-mean":
+        micros = num_tokens_B.split(micro_batch_size)
+        weights = [(1 / (micro.sum().clamp(min=1) * len(micros))).expand(int(micro.sum())) for micro in micros]
+        return torch.cat(weights)
     counts_N = num_tokens_B.repeat_interleave(num_tokens_B)
     return 1 / (counts_N * len(num_tokens_B))

@@ -505,3 +505,22 @@ def test_token_mean_weighs_every_token_alike_and_sequence_mean_every_sequence():
     torch.testing.assert_close(token_weights(counts, "sequence-mean"), expected)
     for reduction in ("token-mean", "sequence-mean"):
         torch.testing.assert_close(token_weights(counts, reduction).sum(), torch.tensor(1.0))
+
+
+def test_micro_mean_weighs_every_micro_batch_alike_and_depends_on_their_size():
+    counts = torch.tensor([1, 3, 2, 4, 2])
+    found = token_weights(counts, "micro-mean", 2)
+    expected = torch.cat([torch.full((4,), 1 / 4), torch.full((6,), 1 / 6), torch.full((2,), 1 / 2)]) / 3
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(token_weights(counts, "micro-mean", 1), token_weights(counts, "sequence-mean"))
+    torch.testing.assert_close(token_weights(counts, "micro-mean", 5), token_weights(counts, "token-mean"))
+
+
+def test_a_mean_of_means_overweighs_a_short_micro_batch(generator):
+    """Check NUM5: 50 and 5 tokens, the few with the larger losses."""
+    losses = torch.cat([randn(generator, 50).abs(), randn(generator, 5).abs() + 3])
+    counts = torch.tensor([50, 5])
+    token_mean, micro_mean = ((token_weights(counts, name, 1) * losses).sum() for name in ("token-mean", "micro-mean"))
+    torch.testing.assert_close(token_mean, losses.mean())
+    torch.testing.assert_close(micro_mean, (losses[:50].mean() + losses[50:].mean()) / 2)
+    assert micro_mean > 1.8 * token_mean
