@@ -1,5 +1,7 @@
 """Rewards or reward models -> advantages over tokens and vocabulary (Eqs. 11-13). Pure tensors.
 
+Public (`docs/library.md`) are `sparse`, `dense_logprob`, `dense_dpo`, `normalize`: any leading shape, vocabulary last.
+
 Shapes: B completions, G completions of one prompt, N tokens, V vocabulary, K entries of the support.
 """
 
@@ -31,14 +33,49 @@ def z_scored(values_N: Tensor) -> Tensor:
     return (values_N - values_N.mean()) / values_N.std()
 
 
-def dpo_advantages(dpo_logits_NV: Tensor, reference_logits_NV: Tensor, beta_dpo: float) -> Tensor:
-    """beta_dpo log(pi_dpo(a|s) / pi_ref(a|s)) for every token (Eq. 13, with its constant factor)."""
-    return beta_dpo * (dpo_logits_NV.log_softmax(-1) - reference_logits_NV.log_softmax(-1))
+def log_probabilities(logits: Tensor) -> Tensor:
+    """log softmax over the last axis, in float32 or wider: narrower types cannot resolve a divergence of 1e-3 nats."""
+    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def logprob_advantages(logits_NV: Tensor) -> Tensor:
-    """log pi_phi(a|s) for every token (Eq. 12): Q - V with V the logsumexp of the logits."""
-    return logits_NV.log_softmax(-1)
+def sparse(token_ids: Tensor, values: Tensor, vocab_size: int) -> Tensor:
+    """Advantages known for one token a step (Eq. 11): A(s_t, a) = A_t for a = a_t, else 0.
+
+    Args:
+        token_ids: the sampled tokens a_t, integers `[...]`.
+        values: their advantages A_t, `[...]`.
+        vocab_size: V.
+
+    Returns:
+        `[..., V]`, of the type of `values`.
+    """
+    return values.new_zeros(*values.shape, vocab_size).scatter(-1, token_ids[..., None], values[..., None])
+
+
+def dense_logprob(logits: Tensor) -> Tensor:
+    """log pi_phi(a|s) for every token (Eq. 12): Q - V, the logits of one language model less their logsumexp.
+
+    Args:
+        logits: `[..., V]`, of the model phi at the sampled ids.
+
+    Returns:
+        `[..., V]`, float32 or wider.
+    """
+    return log_probabilities(logits)
+
+
+def dense_dpo(dpo_logits: Tensor, ref_logits: Tensor, beta_dpo: float) -> Tensor:
+    """beta_dpo log(pi_dpo(a|s) / pi_ref(a|s)) for every token (Eq. 13, with its constant factor).
+
+    Args:
+        dpo_logits: `[..., V]`, of the DPO model at the sampled ids.
+        ref_logits: `[..., V]`, of the model that it was tuned from.
+        beta_dpo: > 0, the beta that it was tuned with.
+
+    Returns:
+        `[..., V]`, float32 or wider: the log-ratio is a small difference of large numbers.
+    """
+    return beta_dpo * (log_probabilities(dpo_logits) - log_probabilities(ref_logits))
 
 
 def reference_kl_advantages(behaviour_logits_NV: Tensor, initial_logits_NV: Tensor, weight: float) -> Tensor:
@@ -50,26 +87,19 @@ def reference_kl_advantages(behaviour_logits_NV: Tensor, initial_logits_NV: Tens
     return -weight * (behaviour_logits_NV.log_softmax(-1) - initial_logits_NV.log_softmax(-1))
 
 
-def sparse_advantages(
-    advantages_N: Tensor, actions_N: Tensor, behaviour_logits_NV: Tensor, fill: str
-) -> tuple[Tensor, Tensor]:
-    """The sampled token's advantage spread over the vocabulary (Eq. 11), and the advantage of every other entry.
+def sparse_fill(advantages_N: Tensor, logprobs_N: Tensor, fill: str) -> tuple[Tensor, Tensor]:
+    """The advantage of each sampled token and that of every other entry of its vocabulary, `[N]` each.
 
     Args:
+        logprobs_N: of the sampled tokens under the behaviour policy.
         fill: `zero`: others get 0. `zero-mean`: the sampled token gets A (1 - p), the others the one value that makes
             the mean under the behaviour policy 0 unless their mass is below 0.1 (the authors' `estimate_vocab_adv`).
-
-    Returns:
-        advantages_NV and the fill's value per token, `[N]`.
     """
-    if fill == "zero-mean":
-        probs_N = behaviour_logits_NV.softmax(-1).gather(1, actions_N[:, None])[:, 0]
-        advantages_N = advantages_N * (1 - probs_N)
-        others_N = -probs_N * advantages_N / (1 - probs_N).clamp(min=_MIN_UNKNOWN_MASS)
-    else:
-        others_N = torch.zeros_like(advantages_N)
-    advantages_NV = others_N[:, None].expand_as(behaviour_logits_NV).clone()
-    return advantages_NV.scatter(1, actions_N[:, None], advantages_N[:, None]), others_N
+    if fill == "zero":
+        return advantages_N, torch.zeros_like(advantages_N)
+    probs_N = logprobs_N.exp()
+    sampled_N = advantages_N * (1 - probs_N)
+    return sampled_N, -probs_N * sampled_N / (1 - probs_N).clamp(min=_MIN_UNKNOWN_MASS)
 
 
 def top_k_support(candidates: list[Tensor], k: int, actions_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,50 +120,69 @@ def log_mass_outside(log_probs_NV: Tensor, ids_NK: Tensor) -> Tensor:
     return log_probs_NV.scatter(1, ids_NK, -torch.inf).logsumexp(-1)
 
 
-def support_moments(advantages_NK: Tensor, valid_NK: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Uniform mean and standard deviation (ddof 1) of each token's support, `[N, 1]` each.
+def support_moments(advantages: Tensor, support: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Uniform mean and standard deviation (ddof 1) of each step's support, `[..., 1]` each.
 
-    Exact for a token whose entries are all equal: std 0 and their value, whatever a rounded sum would say.
+    Exact for a step whose entries are all equal: std 0 and their value, whatever a rounded sum would say.
     """
-    if valid_NK is None:
-        valid_NK = torch.ones_like(advantages_NK, dtype=torch.bool)
-    count_N1 = valid_NK.sum(1, keepdim=True)
-    known_NK = advantages_NK.masked_fill(~valid_NK, 0.0)
-    mean_N1 = known_NK.sum(1, keepdim=True) / count_N1
-    squares_N1 = ((known_NK - mean_N1) ** 2).masked_fill(~valid_NK, 0.0).sum(1, keepdim=True)
-    std_N1 = (squares_N1 / (count_N1 - 1).clamp(min=1)).sqrt()
-    largest_N1 = advantages_NK.masked_fill(~valid_NK, -torch.inf).amax(1, keepdim=True)
-    is_flat_N1 = largest_N1 == advantages_NK.masked_fill(~valid_NK, torch.inf).amin(1, keepdim=True)
-    return torch.where(is_flat_N1, largest_N1, mean_N1), std_N1.masked_fill(is_flat_N1, 0.0)
+    if support is None:
+        support = torch.ones_like(advantages, dtype=torch.bool)
+    count = support.sum(-1, keepdim=True)
+    known = advantages.masked_fill(~support, 0.0)
+    mean = known.sum(-1, keepdim=True) / count.clamp(min=1)
+    squares = ((known - mean) ** 2).masked_fill(~support, 0.0).sum(-1, keepdim=True)
+    std = (squares / (count - 1).clamp(min=1)).sqrt()
+    largest = advantages.masked_fill(~support, -torch.inf).amax(-1, keepdim=True)
+    is_flat = largest == advantages.masked_fill(~support, torch.inf).amin(-1, keepdim=True)
+    return torch.where(is_flat, largest, mean), std.masked_fill(is_flat, 0.0)
 
 
-def normalized(
-    advantages_NK: Tensor,
-    tail_advantages_N: Tensor,
-    valid_NK: Tensor | None,
-    *,
-    center: bool,
-    scale: str,
-    std_floor: float,
+def shift_and_divisor(
+    advantages: Tensor, support: Tensor | None, *, center: bool, scale: str, std_floor: float
 ) -> tuple[Tensor, Tensor]:
-    """Advantages centred and scaled per token, the tail's by the same mean and std.
+    """What `normalize` subtracts from each step's advantages and divides them by, `[..., 1]` each.
 
-    A token whose advantages are all equal keeps 0 (std 0 divides nothing).
+    The divisor of a step that would be divided by 0 is infinite: such a step keeps no advantage.
+    """
+    mean, std = support_moments(advantages, support)
+    shift = mean if center else torch.zeros_like(mean)
+    if scale == "none":
+        return shift, torch.ones_like(std)
+    if scale == "global":
+        has_any = torch.ones_like(std) if support is None else support.any(-1, keepdim=True).to(std.dtype)
+        std = (((std**2) * has_any).sum() / has_any.sum().clamp(min=1)).sqrt().expand_as(std)
+    divisor = std.clamp(min=std_floor)
+    return shift, divisor.masked_fill(divisor == 0, torch.inf)
+
+
+def normalize(
+    advantages: Tensor,
+    support: Tensor | None = None,
+    *,
+    center: bool = True,
+    scale: str = "per-step",
+    std_floor: float = 0.0,
+) -> Tensor:
+    """Advantages centred and scaled at each step; the defaults are the paper's (4.4): mean 0 and std 1 of each step.
+
+    A step whose advantages are all equal gets 0, never NaN.
 
     Args:
-        scale: `none`, `per-step` (this token's std) or `global` (root mean square of all tokens' std).
+        advantages: `[..., V]`.
+        support: bool `[..., V]`, True where the advantage is known; mean and std are of these entries. None for all.
+            A step without any entry (padding) counts in no mean.
+        center: subtract the uniform mean of the step's support. Changes nothing for the KL objective over a full one.
+        scale: `none`, `per-step` (divide by the step's std, ddof 1) or `global` (by the root mean square of all stds).
+        std_floor: >= 0, smallest std divided by; keeps steps to which the reward model is indifferent small.
+
+    Returns:
+        `[..., V]`, 0 outside the support.
+
+    Raises:
+        ValueError: `scale` is none of the three.
     """
-    mean_N1, std_N1 = support_moments(advantages_NK, valid_NK)
-    if not center:
-        mean_N1 = torch.zeros_like(mean_N1)
-    if scale == "none":
-        divisor_N1 = torch.ones_like(std_N1)
-    else:
-        if scale == "global":
-            std_N1 = (std_N1**2).mean().sqrt().expand_as(std_N1)
-        divisor_N1 = std_N1.clamp(min=std_floor)
-    is_flat_N1 = divisor_N1 == 0
-    divisor_N1 = divisor_N1.masked_fill(is_flat_N1, 1.0)
-    scaled_NK = ((advantages_NK - mean_N1) / divisor_N1).masked_fill(is_flat_N1, 0.0)
-    scaled_tail_N = ((tail_advantages_N - mean_N1[:, 0]) / divisor_N1[:, 0]).masked_fill(is_flat_N1[:, 0], 0.0)
-    return scaled_NK, scaled_tail_N
+    if scale not in ("none", "per-step", "global"):
+        raise ValueError(f"scale: {scale!r} is not `none`, `per-step` or `global`")
+    shift, divisor = shift_and_divisor(advantages, support, center=center, scale=scale, std_floor=std_floor)
+    scaled = (advantages - shift) / divisor
+    return scaled if support is None else scaled.masked_fill(~support, 0.0)

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from lco.advantages import (
-    dpo_advantages,
+    dense_dpo,
+    dense_logprob,
     group_normalized,
     leave_one_out,
     log_mass_outside,
-    logprob_advantages,
-    normalized,
     reference_kl_advantages,
-    sparse_advantages,
+    shift_and_divisor,
+    sparse,
+    sparse_fill,
     top_k_support,
     z_scored,
 )
@@ -103,14 +104,15 @@ class Estimator:
             assert support is not None
             if isinstance(algorithm.advantage, SparseAdvantage):
                 self._spread(batch, support, algorithm)
-            support.advantages_NK, support.tail_advantages_N = normalized(
+            shift_N1, divisor_N1 = shift_and_divisor(
                 support.advantages_NK,
-                support.tail_advantages_N,
                 support.valid_NK,
                 center=algorithm.center,
                 scale=algorithm.scale,
                 std_floor=algorithm.std_floor,
             )
+            support.advantages_NK = (support.advantages_NK - shift_N1) / divisor_N1
+            support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
         return batch
 
     def _sparse(self, rollouts: list[Rollout]) -> Tensor:
@@ -129,22 +131,13 @@ class Estimator:
 
     def _spread(self, batch: Batch, support: Support, algorithm: LcoConfig) -> None:
         """Puts sampled-token advantages onto the support."""
-        logits_NK = support.behaviour_logits_NK
+        sampled_N, others_N = sparse_fill(batch.advantages_N, batch.behaviour_logprobs_N, algorithm.sparse_fill)
         if support.ids_NK is None:
-            support.advantages_NK, support.tail_advantages_N = sparse_advantages(
-                batch.advantages_N, batch.actions_N, logits_NK, algorithm.sparse_fill
-            )
-            return
-        log_probs_NK = logits_NK - support.behaviour_logsumexp_N[:, None]
-        is_action_NK = support.ids_NK == batch.actions_N[:, None]
-        filled_NV, others_N = sparse_advantages(
-            batch.advantages_N,
-            torch.zeros_like(batch.actions_N),
-            # a two-entry distribution (sampled token, everything else) is all that the fill looks at
-            torch.stack([batch.behaviour_logprobs_N, torch.log1p(-batch.behaviour_logprobs_N.exp())], 1),
-            algorithm.sparse_fill,
-        )
-        support.advantages_NK = torch.where(is_action_NK, filled_NV[:, :1], others_N[:, None]).to(log_probs_NK.dtype)
+            vocab_size = support.behaviour_logits_NK.shape[1]
+            support.advantages_NK = sparse(batch.actions_N, sampled_N - others_N, vocab_size) + others_N[:, None]
+        else:
+            is_action_NK = support.ids_NK == batch.actions_N[:, None]
+            support.advantages_NK = torch.where(is_action_NK, sampled_N[:, None], others_N[:, None])
         support.tail_advantages_N = others_N
 
     def _scored(self, rollouts: list[Rollout]) -> "_Scored":
@@ -169,13 +162,13 @@ class Estimator:
         advantage = self.algorithm.advantage
         if isinstance(advantage, DpoAdvantage):
             assert self._reward_model is not None and self._reference is not None
-            dense_NV = dpo_advantages(logits_of(self._reward_model), logits_of(self._reference), self.beta_dpo)
+            dense_NV = dense_dpo(logits_of(self._reward_model), logits_of(self._reference), self.beta_dpo)
             if self._initial is not None and advantage.reference_kl > 0:
                 weight = advantage.reference_kl * self.beta_dpo
                 dense_NV = dense_NV + reference_kl_advantages(behaviour_NV, logits_of(self._initial), weight)
         elif isinstance(advantage, LogprobAdvantage):
             assert self._reward_model is not None
-            dense_NV = logprob_advantages(logits_of(self._reward_model))
+            dense_NV = dense_logprob(logits_of(self._reward_model))
         if dense_NV is not None:
             advantages_N = dense_NV.gather(1, actions_N[:, None])[:, 0]
         support = None

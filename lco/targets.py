@@ -11,18 +11,22 @@ from lco.algorithms import LcoConfig, LcoKld, LcoLogitConfig
 from lco.rollout import Batch, Support
 
 
-def optimal_logits(behaviour_logits_NV: Tensor, advantages_NV: Tensor, beta: float | Tensor) -> Tensor:
+def optimal_logits(behaviour_logits: Tensor, advantages: Tensor, beta: float | Tensor) -> Tensor:
     """Logits of the optimal policy (Eq. 7): z* = z_old + A / beta.
 
-    softmax(z*) is pi_old exp(A / beta), normalised (Eq. 6). A constant added per token leaves the KL objective as it
-    is, not MSE and log-cosh.
+    softmax(z*) is pi_old exp(A / beta), normalised (Eq. 6). A constant added per step leaves the KL objective as it is,
+    not MSE and log-cosh.
 
     Args:
-        advantages_NV: 0 where an entry's advantage is unknown.
-        beta: > 0, in units of advantage per nat; larger keeps the target nearer the behaviour policy. A tensor `[N, 1]`
-            gives each token its own.
+        behaviour_logits: `[..., V]`, z_old of the policy that sampled.
+        advantages: `[..., V]`, 0 where an entry's advantage is unknown.
+        beta: > 0, in units of advantage per nat; larger keeps the target nearer the behaviour policy. A tensor `[..., 1]`
+            gives each step its own.
+
+    Returns:
+        `[..., V]`.
     """
-    return behaviour_logits_NV + advantages_NV / beta
+    return behaviour_logits + advantages / beta
 
 
 def optimal_log_probs(behaviour_logits_NV: Tensor, advantages_NV: Tensor, beta: float | Tensor) -> Tensor:
@@ -90,8 +94,11 @@ def gauged(logits_NV: Tensor, support: Support, gauge: str) -> Tensor:
     return logits_NV if support.ids_NK is None else logits_NV.gather(1, support.ids_NK)
 
 
-def residuals(logits_NV: Tensor, batch: Batch, config: LcoLogitConfig) -> Tensor:
-    """z - z* on the support (the residual of Eqs. 8 and 9), 0 at entries that stand twice; z* is constant."""
+def fitted_and_target(logits_NV: Tensor, batch: Batch, config: LcoLogitConfig) -> tuple[Tensor, Tensor]:
+    """The logits z and z* that Eqs. 8 and 9 compare, on the support, `[N, K]` each; z* is constant for the optimizer.
+
+    An entry that stands twice in its row is given itself as target the second time, and so adds nothing.
+    """
     support = batch.support
     assert support is not None
     current_NK = gauged(logits_NV, support, config.gauge)
@@ -104,5 +111,7 @@ def residuals(logits_NV: Tensor, batch: Batch, config: LcoLogitConfig) -> Tensor
             "logprob": support.behaviour_logsumexp_N,
         }[config.gauge]
         anchor_NK = support.behaviour_logits_NK - shift_N[:, None]
-    residual_NK = current_NK - optimal_logits(anchor_NK, support.advantages_NK, token_beta(batch, config))
-    return residual_NK if support.valid_NK is None else residual_NK.masked_fill(~support.valid_NK, 0.0)
+    target_NK = optimal_logits(anchor_NK, support.advantages_NK, token_beta(batch, config))
+    if support.valid_NK is not None:
+        target_NK = torch.where(support.valid_NK, target_NK, current_NK.detach())
+    return current_NK, target_NK

@@ -151,7 +151,7 @@ def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: in
     indices_B = torch.tensor(order[share * size : (share + 1) * size], device=batch.num_tokens_B.device)
     lengths_B = batch.attention_mask_BT[indices_B].sum(1)
     part = batch.select(indices_B[lengths_B.argsort(stable=True)])
-    part.weights_N = token_weights(part.num_tokens_B, config.algorithm.token_reduction)
+    part.weights_N = token_weights(part.num_tokens_B, config.algorithm.token_reduction, config.micro_batch_size)
     return part
 
 

@@ -74,7 +74,7 @@ def test_grpo_is_defined_with_group_normalised_rewards_alone(advantage):
         ("support", {"name": "top-k", "k": 2, "source": "reference"}),
         ("anchor", "new"),
         ("outside", "ignore"),
-        ("token_reduction", "micro-mean"),
+        ("token_reduction", "mean"),
         ("gauge", "raw"),
         ("unknown", 1),
     ],
@@ -96,6 +96,12 @@ def test_a_value_out_of_range_or_of_another_algorithm_is_refused_by_name(field, 
 def test_an_advantage_has_only_its_own_options(advantage, field, value):
     document = {"name": "lco-kld", "beta": 1.0, "advantage": advantage | {field: value}}
     assert field in refusal(ALGORITHM.validate_python, document)
+
+
+@pytest.mark.parametrize("name", ["reinforce", "ppo", "grpo"])
+def test_only_lco_may_average_over_micro_batches(name):
+    document = {"name": name, "token_reduction": "micro-mean"}
+    assert "token_reduction" in refusal(ALGORITHM.validate_python, document)
 
 
 @pytest.mark.parametrize("clip", [{"clip_low": 0.0}, {"clip_low": 1.0}, {"clip_high": 0.0}], ids=str)

@@ -20,10 +20,13 @@ from lco.losses import (
     LOSSES,
     action_log_probs,
     kl_divergence,
+    kl_to_target,
     lco_kld,
     lco_lch,
     lco_mse,
     log_cosh,
+    log_cosh_to_target,
+    mse_to_target,
     ppo,
     sft,
     token_weights,
@@ -70,6 +73,40 @@ def test_eq10_kld_is_the_forward_divergence_from_the_optimal_policy(case):
     target = (old + advantages / BETA).softmax(-1)
     expected = (target * (target.log() - now.softmax(-1).log())).sum(-1)
     torch.testing.assert_close(lco_kld(now, batch, KLD), expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "loss", "config"),
+    [(kl_to_target, lco_kld, KLD), (mse_to_target, lco_mse, MSE), (log_cosh_to_target, lco_lch, LCH)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_public_losses_are_those_of_the_loop_for_any_leading_shape(case, function, loss, config):
+    old, advantages, now, _, batch = case
+    target = optimal_logits(old, advantages, BETA)
+    expected = loss(now, batch, config)
+    torch.testing.assert_close(function(now, target), expected)
+    torch.testing.assert_close(function(now.view(2, 5, 4, V), target.view(2, 5, 4, V)), expected.view(2, 5, 4))
+    torch.testing.assert_close(function(now[0], target[0]), expected[0])
+
+
+@pytest.mark.parametrize("function", [kl_to_target, mse_to_target, log_cosh_to_target])
+def test_public_losses_hold_the_target_constant_and_are_taken_in_float32(case, function):
+    old, advantages, now, _, _ = case
+    target = optimal_logits(old, advantages, BETA).requires_grad_(True)
+    logits = now.clone().requires_grad_(True)
+    function(logits, target).sum().backward()
+    assert target.grad is None and logits.grad is not None
+    narrow = function(now.bfloat16(), target.detach().bfloat16())
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow, function(now.bfloat16().double(), target.detach().bfloat16().double()).float())
+
+
+def test_a_target_without_mass_somewhere_has_a_finite_divergence_and_gradient(generator):
+    target = randn(generator, 5, V)
+    target[:, 3] = -torch.inf
+    now = randn(generator, 5, V)
+    assert torch.isfinite(kl_to_target(now, target)).all()
+    torch.testing.assert_close(gradient(lambda z: kl_to_target(z, target), now), now.softmax(-1) - target.softmax(-1))
 
 
 def test_reinforce_is_the_advantage_times_the_log_probability(case):
@@ -269,3 +306,22 @@ def test_token_mean_weighs_every_token_alike_and_sequence_mean_every_sequence():
     torch.testing.assert_close(token_weights(counts, "sequence-mean"), expected)
     for reduction in ("token-mean", "sequence-mean"):
         torch.testing.assert_close(token_weights(counts, reduction).sum(), torch.tensor(1.0))
+
+
+def test_micro_mean_weighs_every_micro_batch_alike_and_depends_on_their_size():
+    counts = torch.tensor([1, 3, 2, 4, 2])
+    found = token_weights(counts, "micro-mean", 2)
+    expected = torch.cat([torch.full((4,), 1 / 4), torch.full((6,), 1 / 6), torch.full((2,), 1 / 2)]) / 3
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(token_weights(counts, "micro-mean", 1), token_weights(counts, "sequence-mean"))
+    torch.testing.assert_close(token_weights(counts, "micro-mean", 5), token_weights(counts, "token-mean"))
+
+
+def test_a_mean_of_means_overweighs_a_short_micro_batch(generator):
+    """Check NUM5: 50 and 5 tokens, the few with the larger losses."""
+    losses = torch.cat([randn(generator, 50).abs(), randn(generator, 5).abs() + 3])
+    counts = torch.tensor([50, 5])
+    token_mean, micro_mean = ((token_weights(counts, name, 1) * losses).sum() for name in ("token-mean", "micro-mean"))
+    torch.testing.assert_close(token_mean, losses.mean())
+    torch.testing.assert_close(micro_mean, (losses[:50].mean() + losses[50:].mean()) / 2)
+    assert micro_mean > 1.8 * token_mean

@@ -3,14 +3,19 @@
 import pytest
 import torch
 
-from lco.advantages import dpo_advantages, logprob_advantages, reference_kl_advantages, top_k_support
+from lco.advantages import dense_dpo, dense_logprob, reference_kl_advantages, top_k_support
 from lco.algorithms import LcoKld, LcoLch, LcoMse, SparseAdvantage, TopKSupport
 from lco.losses import kl_divergence
-from lco.targets import gauged, optimal_log_probs, optimal_logits, residuals, target_log_probs, token_beta
+from lco.targets import fitted_and_target, gauged, optimal_log_probs, optimal_logits, target_log_probs, token_beta
 from tests.lco.cases import V, log_tail, randn, token_batch
 
 SPARSE = SparseAdvantage(estimator="reward")
 TOP_3 = TopKSupport(k=3, source="policy")
+
+
+def residuals(logits_NV, batch, config):
+    current, target = fitted_and_target(logits_NV, batch, config)
+    return current - target
 
 
 def test_eq6_optimal_policy_is_the_tilted_behaviour_policy(generator):
@@ -42,20 +47,20 @@ def test_eq2_no_policy_beats_the_optimal_policy_and_its_value_is_a_logsumexp(gen
 
 def test_a_dpo_advantage_on_its_own_reference_aims_at_the_dpo_policy_itself(generator):
     reference, dpo = randn(generator, 20, V), randn(generator, 20, V)
-    target = optimal_log_probs(reference, dpo_advantages(dpo, reference, 0.1), 0.1)
+    target = optimal_log_probs(reference, dense_dpo(dpo, reference, 0.1), 0.1)
     torch.testing.assert_close(target, dpo.log_softmax(-1))
 
 
 def test_a_logprob_advantage_aims_at_the_product_of_both_models(generator):
     old, model = randn(generator, 20, V), randn(generator, 20, V)
     product = old.softmax(-1) * model.softmax(-1) ** (1 / 0.6)
-    target = optimal_log_probs(old, logprob_advantages(model), 0.6)
+    target = optimal_log_probs(old, dense_logprob(model), 0.6)
     torch.testing.assert_close(target.exp(), product / product.sum(-1, keepdim=True))
 
 
 def test_full_reference_pull_aims_at_the_dpo_policy_from_any_behaviour_policy(generator):
     initial, dpo, old = (randn(generator, 20, V) for _ in range(3))
-    advantages = dpo_advantages(dpo, initial, 0.1) + reference_kl_advantages(old, initial, 0.1)
+    advantages = dense_dpo(dpo, initial, 0.1) + reference_kl_advantages(old, initial, 0.1)
     torch.testing.assert_close(optimal_log_probs(old, advantages, 0.1), dpo.log_softmax(-1))
 
 
@@ -64,7 +69,7 @@ def test_iterated_reference_pull_settles_at_the_stated_mixture(generator, pull):
     initial, dpo = randn(generator, V), randn(generator, V)
     policy = initial
     for _ in range(200):
-        advantages = dpo_advantages(dpo, initial, 0.1) + reference_kl_advantages(policy, initial, pull * 0.1)
+        advantages = dense_dpo(dpo, initial, 0.1) + reference_kl_advantages(policy, initial, pull * 0.1)
         policy = optimal_logits(policy, advantages, 0.1 * max(1.0, pull))
     mixture = (1 - 1 / pull) * initial.log_softmax(-1) + dpo.log_softmax(-1) / pull
     torch.testing.assert_close(policy.log_softmax(-1), mixture.log_softmax(-1))
@@ -132,10 +137,10 @@ def test_dpo_tail_advantage_is_exact_when_the_models_split_the_tail_alike(genera
     dpo = torch.where(inside, dpo, reference + 0.4)  # one common ratio outside
     tail = 0.1 * (log_tail(dpo, ids) - log_tail(reference, ids))
     batch = token_batch(
-        old, dpo_advantages(dpo, reference, 0.1), actions, ids_NK=ids, valid_NK=valid, tail_advantages_N=tail
+        old, dense_dpo(dpo, reference, 0.1), actions, ids_NK=ids, valid_NK=valid, tail_advantages_N=tail
     )
     config = LcoKld(advantage=SPARSE, beta=0.1, support=TOP_3)
-    full = optimal_log_probs(old, dpo_advantages(dpo, reference, 0.1), 0.1)
+    full = optimal_log_probs(old, dense_dpo(dpo, reference, 0.1), 0.1)
     torch.testing.assert_close(target_log_probs(old.log_softmax(-1), batch, config), full)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lco.algorithms import Algorithm, TrainConfig
 from lco.config import Optimizer, StageConfig
 from lco.estimation import Estimator
+from lco.losses import LOSSES
 from lco.manifest import read_manifest
 from lco.optimization import Fitting
 from lco.policy import load_policy
@@ -114,6 +115,31 @@ def test_splitting_a_step_into_micro_batches_changes_neither_loss_nor_gradient(c
 
     check()
     assert all(torch.equal(a, b) for a, b in zip(weights, policy.model.parameters(), strict=True))
+
+
+def test_micro_mean_is_the_mean_of_the_micro_batches_token_means(config_of):
+    algorithm = {"name": "lco-kld", "beta": 0.5, "advantage": {"name": "sparse"}, "token_reduction": "micro-mean"}
+    config = config_of("lco-kld-sparse", algorithm=algorithm, steps_per_epoch=1, micro_batch_size=3)
+    policy = load_policy(Path(config.policy), config)
+    estimator = Estimator(config, policy)
+    batch = estimator.batch(collect(config, policy, load_prompts(config.prompts), 0))
+    part = _minibatch(config, batch, 0, 0)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter += 0.02
+    means = []
+    for start in range(0, 16, 3):
+        micro = part.select(torch.arange(start, min(start + 3, 16)))
+        logits = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
+        means.append(LOSSES[type(config.algorithm)](logits, micro, config.algorithm).mean())
+    expected = torch.stack(means).mean()
+    fitting = Fitting(policy.model, Optimizer(learning_rate=1e-30, max_grad_norm=0.0), 1)
+    parameters = list(policy.model.parameters())
+    slopes = torch.autograd.grad(expected, parameters)
+    found = fit(policy, fitting, estimator.algorithm, part, 3, 0)
+    assert found["train/loss"] == pytest.approx(expected.item(), rel=1e-4)
+    for parameter, slope in zip(parameters, slopes, strict=True):
+        torch.testing.assert_close(parameter.grad, slope, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
