@@ -91,10 +91,10 @@ class LcoConfig(Config):
     negative_beta_factor: Annotated[float, Field(ge=1)] = 1.0
     """Multiplies beta where the advantage of the sampled token is not positive."""
     sparse_fill: Literal["zero", "zero-mean"] = "zero"
-    """Advantage of the tokens that were not sampled: 0, or the value that makes the mean under the behaviour policy 0."""
+    """Advantage of the tokens not sampled: 0, or the value that makes the mean under the behaviour policy 0."""
     token_reduction: Literal["token-mean", "sequence-mean", "micro-mean"] = "token-mean"
-    """Average over all tokens of the optimizer step, over sequences of their token means, or, as the authors' code does,
-    over micro-batches of their token means: this last one makes the loss depend on `micro_batch_size`."""
+    """Average over all tokens of the optimizer step, over sequences of their token means, or, as the authors do, over
+    micro-batches of their token means: this last one makes the loss depend on `micro_batch_size`."""
 
     @model_validator(mode="after")
     def _beta_is_known(self) -> Self:

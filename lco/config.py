@@ -186,8 +186,8 @@ class TrainingStageConfig(StageConfig):
     optimizer: Optimizer = Optimizer()
     """The optimizer and its schedule."""
     micro_batch_size: PositiveInt = 64
-    """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits (unless an
-    algorithm's `token_reduction` is `micro-mean`)."""
+    """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
+    (unless an algorithm's `token_reduction` is `micro-mean`)."""
     checkpoint_every_steps: PositiveInt = 50
     """Optimizer steps between two resumable checkpoints."""
     keep_checkpoints: PositiveInt = 2

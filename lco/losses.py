@@ -42,12 +42,12 @@ def log_cosh(values: Tensor) -> Tensor:
 
 
 def kl_to_target(logits: Tensor, target_logits: Tensor) -> Tensor:
-    """KL(pi* || pi_theta) of each step (Eq. 10); convex in the logits, its gradient pi_theta - pi* at most sqrt(2) long.
+    """KL(pi* || pi_theta) of each step (Eq. 10); convex in the logits, its gradient pi_theta - pi* is bounded.
 
     Args:
         logits: `[..., V]`, z_theta of the policy in training.
-        target_logits: `[..., V]`, z* of the optimal policy or its log-probabilities; constant for the optimizer. An entry
-            of -inf has no mass.
+        target_logits: `[..., V]`, z* of the optimal policy or its log-probabilities; constant for the optimizer. An
+            entry of -inf has no mass.
 
     Returns:
         `[...]`, nats, float32 or wider.

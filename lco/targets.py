@@ -20,8 +20,8 @@ def optimal_logits(behaviour_logits: Tensor, advantages: Tensor, beta: float | T
     Args:
         behaviour_logits: `[..., V]`, z_old of the policy that sampled.
         advantages: `[..., V]`, 0 where an entry's advantage is unknown.
-        beta: > 0, in units of advantage per nat; larger keeps the target nearer the behaviour policy. A tensor `[..., 1]`
-            gives each step its own.
+        beta: > 0, in units of advantage per nat; larger keeps the target nearer the behaviour policy. A tensor
+            `[..., 1]` gives each step its own.
 
     Returns:
         `[..., V]`.
