@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import DpoConfig
-from lco.losses import action_log_probs
+from lco.log_probs import action_log_probs
 from lco.optimization import Fitting
 from lco.policy import Policy, load_policy, save_reward_model
 from lco.prompts import read_jsonl, text_field
@@ -120,7 +120,9 @@ def _score_reference(policy: Policy, pairs: list[Pair], micro_batch_size: int, s
         stage.check()
         part = pairs[start : start + micro_batch_size]
         sums_B = _sequence_log_probs(policy, part)
-        for pair, chosen, rejected in zip(part, sums_B[: len(part)].tolist(), sums_B[len(part) :].tolist(), strict=True):
+        for pair, chosen, rejected in zip(
+            part, sums_B[: len(part)].tolist(), sums_B[len(part) :].tolist(), strict=True
+        ):
             pair.reference_chosen, pair.reference_rejected = chosen, rejected
 
 

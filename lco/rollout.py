@@ -72,26 +72,30 @@ class Batch:
     reference_logprobs_N: Tensor
     """log pi_0 of the sampled token; 0 where no term needs it."""
     support: Support | None = None
+    is_marked_N: Tensor | None = None
+    """Tokens that the algorithm treats apart (Clip-Cov, KL-Cov); None where it knows none."""
+    is_kept_B: Tensor | None = None
+    """False for a sequence left out of the loss and its average; None keeps all."""
 
     def select(self, indices_B: Tensor) -> Self:
         """The batch of some of the sequences, in the given order, without columns that none of them needs."""
         starts_B = self.num_tokens_B.cumsum(0) - self.num_tokens_B
         ranges = [
             torch.arange(start, start + count, device=self.actions_N.device)
-            for start, count in zip(
-                starts_B[indices_B].tolist(), self.num_tokens_B[indices_B].tolist(), strict=True
-            )
+            for start, count in zip(starts_B[indices_B].tolist(), self.num_tokens_B[indices_B].tolist(), strict=True)
         ]
         rows_N = torch.cat(ranges) if ranges else torch.zeros(0, dtype=torch.long, device=self.actions_N.device)
         width = int(self.attention_mask_BT[indices_B].sum(1).max()) if len(indices_B) else 0
         values: dict[str, Tensor | Support | None] = {}
         for field in fields(self):
             value = getattr(self, field.name)
+            if not isinstance(value, Tensor):
+                continue
             if field.name.endswith("_BT"):
                 values[field.name] = value[indices_B, :width]
             elif field.name.endswith("_B"):
                 values[field.name] = value[indices_B]
-            elif isinstance(value, Tensor):
+            else:
                 values[field.name] = value[rows_N]
         if self.support is not None:
             values["support"] = Support(

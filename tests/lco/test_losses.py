@@ -6,30 +6,13 @@ from typing import get_args
 import pytest
 import torch
 
+from lco.advantage_config import SparseAdvantage
 from lco.advantages import top_k_support
-from lco.algorithms import (
-    Algorithm,
-    Grpo,
-    LcoKld,
-    LcoLch,
-    LcoMse,
-    Ppo,
-    Reinforce,
-    SparseAdvantage,
-    TopKSupport,
-)
-from lco.losses import (
-    LOSSES,
-    action_log_probs,
-    kl_divergence,
-    lco_kld,
-    lco_lch,
-    lco_mse,
-    log_cosh,
-    ppo,
-    sft,
-    token_weights,
-)
+from lco.algorithms import Algorithm, LcoKld, LcoLch, LcoMse, TopKSupport
+from lco.baselines import Grpo, Ppo, Reinforce
+from lco.log_probs import action_log_probs, kl_divergence
+from lco.losses import LOSSES, lco_kld, lco_lch, lco_mse, log_cosh, sft, token_weights
+from lco.policy_gradients import ppo
 from lco.targets import optimal_log_probs, optimal_logits, target_log_probs
 from tests.lco.cases import V, gradient, randn, smallest_curvature, token_batch
 
