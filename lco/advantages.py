@@ -19,6 +19,28 @@ def group_normalized(rewards_B: Tensor, group_size: int) -> Tensor:
     return (centred_PG / (rewards_PG.std(1, keepdim=True) + GROUP_STD_FLOOR)).view(-1)
 
 
+def group_centered(rewards_B: Tensor, group_size: int) -> Tensor:
+    """R - mean within each prompt's group (Dr. GRPO, arXiv 2503.20783: no division by the standard deviation)."""
+    rewards_PG = rewards_B.view(-1, group_size)
+    return (rewards_PG - rewards_PG.mean(1, keepdim=True)).view(-1)
+
+
+def batch_scaled(rewards_B: Tensor, group_size: int) -> Tensor:
+    """(r - mean of the prompt's group) / (std of all rewards + 1e-4), std with ddof 1 (TRL's scale_rewards batch)."""
+    return group_centered(rewards_B, group_size) / (rewards_B.std() + GROUP_STD_FLOOR)
+
+
+def overlong_penalty(num_tokens_B: Tensor, max_tokens: int, share: float) -> Tensor:
+    """DAPO's soft overlong punishment (arXiv 2503.14476, Eq. 13): 0 up to L_max - L_cache tokens, then linear to -1.
+
+    -1 is reached at L_max = max_tokens; L_cache = share max_tokens. 0 everywhere for share 0.
+    """
+    cache = share * max_tokens
+    if cache == 0:
+        return torch.zeros_like(num_tokens_B, dtype=torch.float32)
+    return ((max_tokens - cache - num_tokens_B) / cache).clamp(min=-1, max=0)
+
+
 def leave_one_out(rewards_B: Tensor, group_size: int) -> Tensor:
     """Each reward minus the mean of the others of its group (RLOO)."""
     rewards_PG = rewards_B.view(-1, group_size)
@@ -116,7 +138,7 @@ def top_k_support(candidates: list[Tensor], k: int, actions_N: Tensor) -> tuple[
 
 
 def log_mass_outside(log_probs_NV: Tensor, ids_NK: Tensor) -> Tensor:
-    """log of the probability outside a support, per token; -inf where the support is the whole vocabulary."""
+    """Log of the probability outside a support, per token; -inf where the support is the whole vocabulary."""
     return log_probs_NV.scatter(1, ids_NK, -torch.inf).logsumexp(-1)
 
 

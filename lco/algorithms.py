@@ -1,4 +1,4 @@
-"""Configuration of the algorithms and of their advantage estimators: one frozen class each, no torch.
+"""Configuration of the LCO algorithms and of the loop: frozen classes, no torch. Baselines are in `baselines.py`.
 
 Defaults are those of `docs/method.md`. A combination that voids the mathematics is refused when the config is read.
 """
@@ -7,48 +7,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from lco.config import (
-    Config,
-    ExactAnswer,
-    ModelSource,
-    Prompts,
-    RewardModelSource,
-    Sampling,
-    TrainingStageConfig,
-    Validation,
+from lco.advantage_config import GROUP_ESTIMATORS, Advantage, SampledAdvantage
+from lco.baselines import (
+    Cispo,
+    ClipCov,
+    Dapo,
+    Gkd,
+    Grpo,
+    Gspo,
+    KlCov,
+    MiniLlm,
+    Ppo,
+    Reinforce,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
 )
-
-
-class DpoAdvantage(Config):
-    """Dense advantage of a DPO reward model (Eq. 13): beta_dpo log(pi_dpo(a|s) / pi_ref(a|s)) for every token a."""
-
-    name: Literal["dpo"] = "dpo"
-    reward_model: RewardModelSource
-    """The reward model with its reference."""
-    beta_dpo: PositiveFloat | Literal["manifest"] = "manifest"
-    """`manifest` reads the reward model's own; a number that differs from it is refused when the run starts."""
-    reference_kl: NonNegativeFloat = 0.5
-    """lambda >= 0 of the pull to the start: A - lambda beta_dpo log(pi_old / pi_0). 1 makes pi_dpo the fixed point."""
-
-
-class LogprobAdvantage(Config):
-    """Dense advantage of one language model (Eq. 12): log pi_phi(a|s) for every token a."""
-
-    name: Literal["logprob"] = "logprob"
-    reward_model: ModelSource
-    """The model phi, with the policy's tokenizer."""
-
-
-class SparseAdvantage(Config):
-    """Advantage of the sampled tokens alone (Eq. 11), from the rule reward of the whole completion."""
-
-    name: Literal["sparse"] = "sparse"
-    estimator: Literal["reward", "group-normalized", "leave-one-out", "batch-normalized"] = "group-normalized"
-    """`reward`: the reward itself; `group-normalized`: (r - mean) / (std + 1e-4) in the prompt's group;
-    `leave-one-out`: r minus the mean of the group's others; `batch-normalized`: z-score over the iteration."""
-
-
-Advantage = Annotated[DpoAdvantage | LogprobAdvantage | SparseAdvantage, Field(discriminator="name")]
+from lco.config import Config, ExactAnswer, ModelSource, Prompts, Sampling, TrainingStageConfig, Validation
 
 
 class FullSupport(Config):
@@ -98,7 +73,7 @@ class LcoConfig(Config):
 
     @model_validator(mode="after")
     def _beta_is_known(self) -> Self:
-        if self.beta == "beta-dpo" and self.advantage.name != "dpo":
+        if self.beta == "beta-dpo" and self.advantage.name not in ("dpo", "dpo-ratio"):
             raise ValueError("beta: `beta-dpo` needs the `dpo` advantage; give a number")
         return self
 
@@ -137,7 +112,8 @@ class LcoLogitConfig(LcoConfig):
 
     @model_validator(mode="after")
     def _dense_advantages_are_centred(self) -> Self:
-        if self.advantage.name != "sparse" and not self.center and not self.allow_uncentered:
+        is_dense = not isinstance(self.advantage, SampledAdvantage)
+        if is_dense and not self.center and not self.allow_uncentered:
             raise ValueError(
                 "center: a dense advantage must be centred for an objective on logits, which sees a constant added "
                 "to it (set `center`, or `allow_uncentered` on purpose)"
@@ -160,58 +136,25 @@ class LcoLch(LcoLogitConfig):
     name: Literal["lco-lch"] = "lco-lch"
 
 
-class PolicyGradientConfig(Config):
-    """What the sampled-token baselines share. A dense advantage is read at the sampled token."""
-
-    advantage: Advantage = SparseAdvantage()
-    """Where the advantages come from."""
-    whiten: bool = False
-    """Z-score the advantages over all trained tokens of the iteration."""
-    token_reduction: Literal["token-mean", "sequence-mean"] = "token-mean"
-    """Average over all tokens of the optimizer step, or over sequences of their token means."""
-
-
-class Reinforce(PolicyGradientConfig):
-    """REINFORCE: -A_t log pi_theta(a_t|s_t), no importance ratio."""
-
-    name: Literal["reinforce"] = "reinforce"
-
-
-class Ppo(PolicyGradientConfig):
-    """PPO's clipped surrogate (Eq. 3): -min(r_t A_t, clip(r_t, 1 - clip_low, 1 + clip_high) A_t), without a critic."""
-
-    name: Literal["ppo"] = "ppo"
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """The ratio is clipped below at 1 - clip_low."""
-    clip_high: PositiveFloat = 0.2
-    """The ratio is clipped above at 1 + clip_high."""
-
-
-class Grpo(PolicyGradientConfig):
-    """GRPO (arXiv 2402.03300): PPO's clipped surrogate on group-normalised rewards plus kl_weight times the k3 estimate
-    of KL(pi_theta || pi_0).
-    """
-
-    name: Literal["grpo"] = "grpo"
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """The ratio is clipped below at 1 - clip_low."""
-    clip_high: PositiveFloat = 0.2
-    """The ratio is clipped above at 1 + clip_high."""
-    kl_weight: NonNegativeFloat = 0.0
-    """Weight of the k3 term: pi_0/pi_theta - log(pi_0/pi_theta) - 1."""
-    token_reduction: Literal["token-mean", "sequence-mean"] = "sequence-mean"
-    """The original averages each sequence first."""
-
-    @model_validator(mode="after")
-    def _advantage_is_of_a_group(self) -> Self:
-        if self.advantage.name != "sparse" or self.advantage.estimator != "group-normalized":
-            raise ValueError(
-                "advantage: GRPO is defined with the group-normalized sparse advantage; use ppo for others"
-            )
-        return self
-
-
-Algorithm = Annotated[LcoKld | LcoLch | LcoMse | Reinforce | Ppo | Grpo, Field(discriminator="name")]
+Algorithm = Annotated[
+    LcoKld
+    | LcoLch
+    | LcoMse
+    | Reinforce
+    | ReinforcePlusPlus
+    | ReinforcePlusPlusBaseline
+    | Rloo
+    | Ppo
+    | Grpo
+    | Gspo
+    | Dapo
+    | Cispo
+    | ClipCov
+    | KlCov
+    | Gkd
+    | MiniLlm,
+    Field(discriminator="name"),
+]
 
 
 class TrainConfig(TrainingStageConfig):
@@ -246,10 +189,6 @@ class TrainConfig(TrainingStageConfig):
         if num_completions % self.steps_per_epoch:
             raise ValueError(f"steps_per_epoch: must divide the {num_completions} completions of an iteration")
         advantage = self.algorithm.advantage
-        if (
-            isinstance(advantage, SparseAdvantage)
-            and advantage.estimator in ("group-normalized", "leave-one-out")
-            and self.group_size < 2
-        ):
+        if isinstance(advantage, SampledAdvantage) and advantage.estimator in GROUP_ESTIMATORS and self.group_size < 2:
             raise ValueError(f"group_size: the {advantage.estimator} advantage needs at least 2 completions per prompt")
         return self

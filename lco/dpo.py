@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import DpoConfig
-from lco.losses import action_log_probs
+from lco.log_probs import action_log_probs
 from lco.optimization import Fitting
 from lco.policy import Policy, load_policy, save_reward_model
 from lco.prompts import read_jsonl, text_field

@@ -6,12 +6,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, LogprobAdvantage, SampledAdvantage
 from lco.advantages import (
+    batch_scaled,
     dense_dpo,
     dense_logprob,
+    group_centered,
     group_normalized,
     leave_one_out,
     log_mass_outside,
+    overlong_penalty,
     reference_kl_advantages,
     shift_and_divisor,
     sparse,
@@ -21,22 +25,30 @@ from lco.advantages import (
 )
 from lco.algorithms import (
     Algorithm,
-    DpoAdvantage,
-    Grpo,
     LcoConfig,
     LcoKld,
     LcoLch,
     LcoLogitConfig,
     LcoMse,
-    LogprobAdvantage,
-    PolicyGradientConfig,
-    SparseAdvantage,
     TopKSupport,
     TrainConfig,
 )
-from lco.losses import action_log_probs
+from lco.baselines import (
+    ClipCov,
+    Dapo,
+    DistillationConfig,
+    KlCov,
+    MiniLlm,
+    PolicyGradientConfig,
+    ReinforcePlusPlus,
+    Rloo,
+)
+from lco.distillation import later_log_ratios
+from lco.log_probs import action_log_probs
 from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy, load_reward_model
+from lco.policy_gradients import marked_tokens, sequence_sums
 from lco.rollout import Batch, Rollout, Support, sequence_tensors
+from lco.seeds import derived_seed, uniforms
 
 
 class Estimator:
@@ -59,7 +71,7 @@ class Estimator:
             if model is not None:
                 check_same_tokenizer(policy, model, f"algorithm.advantage.{what}")
         needs_initial = isinstance(advantage, DpoAdvantage) and advantage.reference_kl > 0
-        if needs_initial or (isinstance(config.algorithm, Grpo) and config.algorithm.kl_weight > 0):
+        if needs_initial or getattr(config.algorithm, "kl_weight", 0.0) > 0:
             initial = load_policy(Path(config.policy), config)
             is_shared = self._reference is not None and have_same_weights(initial, self._reference)
             self._initial = self._reference if is_shared else initial
@@ -74,7 +86,7 @@ class Estimator:
         advantage = self.algorithm.advantage
         if isinstance(advantage, LogprobAdvantage):
             return load_policy(Path(advantage.reward_model), self.config), None
-        if not isinstance(advantage, DpoAdvantage):
+        if not isinstance(advantage, DpoAdvantage | DpoRatioAdvantage):
             return None, None
         reward_model = load_reward_model(Path(advantage.reward_model), self.config)
         self.beta_dpo = reward_model.beta_dpo
@@ -87,7 +99,7 @@ class Estimator:
         return reward_model.policy, reward_model.reference
 
     @torch.no_grad()
-    def batch(self, rollouts: list[Rollout]) -> Batch:
+    def batch(self, rollouts: list[Rollout], iteration: int = 0) -> Batch:
         """The rollouts of one iteration as one batch, with behaviour log-probabilities and advantages."""
         parts = [
             self._scored(rollouts[start : start + self.config.micro_batch_size])
@@ -95,14 +107,29 @@ class Estimator:
         ]
         batch = _joined(parts, rollouts, self.policy.device)
         algorithm = self.algorithm
-        if isinstance(algorithm.advantage, SparseAdvantage):
-            batch.advantages_N = self._sparse(rollouts).repeat_interleave(batch.num_tokens_B)
+        if isinstance(algorithm.advantage, SampledAdvantage):
+            batch.advantages_N = self._sampled(algorithm.advantage, rollouts, batch)
+        if isinstance(algorithm, MiniLlm):
+            batch.advantages_N = later_log_ratios(
+                batch.advantages_N - batch.behaviour_logprobs_N,
+                batch.num_tokens_B,
+                is_inclusive=not algorithm.single_step,
+                length_normalized=algorithm.length_normalized,
+            )
         if isinstance(algorithm, PolicyGradientConfig) and algorithm.whiten:
             batch.advantages_N = z_scored(batch.advantages_N)
+        if isinstance(algorithm, Dapo) and algorithm.overlong_filter:
+            batch.is_kept_B = torch.tensor(
+                [not rollout.is_truncated for rollout in rollouts], device=self.policy.device
+            )
+        if isinstance(algorithm, ClipCov | KlCov):
+            draw = uniforms([derived_seed(self.config.seed, "marked", iteration)], len(batch.actions_N))[0]
+            uniforms_N = torch.from_numpy(draw).to(self.policy.device)
+            batch.is_marked_N = marked_tokens(batch.behaviour_logprobs_N, batch.advantages_N, algorithm, uniforms_N)
         if isinstance(algorithm, LcoConfig):
             support = batch.support
             assert support is not None
-            if isinstance(algorithm.advantage, SparseAdvantage):
+            if isinstance(algorithm.advantage, SampledAdvantage):
                 self._spread(batch, support, algorithm)
             shift_N1, divisor_N1 = shift_and_divisor(
                 support.advantages_NK,
@@ -115,13 +142,37 @@ class Estimator:
             support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
         return batch
 
-    def _sparse(self, rollouts: list[Rollout]) -> Tensor:
-        """The advantage of each completion from its rule reward, `[B]`."""
-        assert isinstance(self.algorithm.advantage, SparseAdvantage)
-        rewards_B = torch.tensor([rollout.reward for rollout in rollouts], device=self.policy.device)
-        match self.algorithm.advantage.estimator:
+    def _sampled(self, advantage: SampledAdvantage, rollouts: list[Rollout], batch: Batch) -> Tensor:
+        """The advantage of each sampled token from its completion's reward, or from its own DPO ratio, `[N]`."""
+        algorithm, num_tokens_B = self.algorithm, batch.num_tokens_B
+        kl_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
+        if isinstance(advantage, DpoRatioAdvantage) and advantage.credit == "token":
+            advantages_N = batch.advantages_N
+        else:
+            if isinstance(advantage, DpoRatioAdvantage):
+                rewards_B = completion_ratios(batch.advantages_N, num_tokens_B, advantage.credit)
+            else:
+                rewards_B = torch.tensor([rollout.reward for rollout in rollouts], device=self.policy.device)
+            if isinstance(algorithm, Rloo) and algorithm.kl_weight > 0:
+                rewards_B = rewards_B - algorithm.kl_weight * sequence_sums(kl_N, num_tokens_B)
+            if isinstance(algorithm, Dapo):
+                max_tokens = self.config.sampling.max_tokens
+                rewards_B = rewards_B + overlong_penalty(num_tokens_B, max_tokens, algorithm.overlong_share)
+            advantages_N = self._compared(advantage, rewards_B).repeat_interleave(num_tokens_B)
+        if isinstance(algorithm, ReinforcePlusPlus) and algorithm.kl_weight > 0:
+            to_come_N = later_log_ratios(kl_N, num_tokens_B, is_inclusive=True, length_normalized=False)
+            advantages_N = advantages_N - algorithm.kl_weight * to_come_N
+        return advantages_N
+
+    def _compared(self, advantage: SampledAdvantage, rewards_B: Tensor) -> Tensor:
+        """The advantage of each completion from the rewards of all, `[B]`."""
+        match advantage.estimator:
             case "group-normalized":
                 return group_normalized(rewards_B, self.config.group_size)
+            case "group-centered":
+                return group_centered(rewards_B, self.config.group_size)
+            case "batch-scaled":
+                return batch_scaled(rewards_B, self.config.group_size)
             case "leave-one-out":
                 return leave_one_out(rewards_B, self.config.group_size)
             case "batch-normalized":
@@ -166,13 +217,19 @@ class Estimator:
             if self._initial is not None and advantage.reference_kl > 0:
                 weight = advantage.reference_kl * self.beta_dpo
                 dense_NV = dense_NV + reference_kl_advantages(behaviour_NV, logits_of(self._initial), weight)
+        elif isinstance(advantage, DpoRatioAdvantage):
+            assert self._reward_model is not None and self._reference is not None
+            tuned_N, kept_N = (
+                action_log_probs(logits_of(model), actions_N) for model in (self._reward_model, self._reference)
+            )
+            advantages_N = self.beta_dpo * (tuned_N - kept_N)
         elif isinstance(advantage, LogprobAdvantage):
             assert self._reward_model is not None
             dense_NV = dense_logprob(logits_of(self._reward_model))
         if dense_NV is not None:
             advantages_N = dense_NV.gather(1, actions_N[:, None])[:, 0]
         support = None
-        if isinstance(self.algorithm, LcoConfig):
+        if isinstance(self.algorithm, LcoConfig | DistillationConfig):
             reward_NV = None if self._reward_model is None else logits_of(self._reward_model)
             initial_NV = None if self._initial is None else logits_of(self._initial)
             reference_NV = None if self._reference is None else logits_of(self._reference)
@@ -180,11 +237,12 @@ class Estimator:
             support = self._support(self.algorithm, frozen, dense_NV, actions_N)
         return _Scored(actions_N, behaviour_logprobs_N, reference_logprobs_N, advantages_N, support)
 
-    def _support(self, algorithm: LcoConfig, frozen: "_Frozen", dense_NV: Tensor | None, actions_N: Tensor) -> Support:
-        assert isinstance(algorithm, LcoKld | LcoLch | LcoMse)
+    def _support(
+        self, algorithm: LcoConfig | DistillationConfig, frozen: "_Frozen", dense_NV: Tensor | None, actions_N: Tensor
+    ) -> Support:
         behaviour_NV = frozen.behaviour_NV
         ids_NK = valid_NK = None
-        if isinstance(algorithm.support, TopKSupport):
+        if isinstance(algorithm, LcoKld | LcoLch | LcoMse) and isinstance(algorithm.support, TopKSupport):
             candidates = [behaviour_NV] if algorithm.support.source in ("policy", "union") else []
             if algorithm.support.source in ("reward-model", "union"):
                 assert frozen.reward_NV is not None
@@ -212,7 +270,7 @@ class Estimator:
     def _tail(self, frozen: "_Frozen", ids_NK: Tensor | None, valid_NK: Tensor | None, actions_N: Tensor) -> Tensor:
         """The one advantage of everything outside a top-k support: that of the tail's mass as a whole."""
         tail_N = torch.zeros(len(actions_N), device=actions_N.device)
-        if ids_NK is None or valid_NK is None or isinstance(self.algorithm.advantage, SparseAdvantage):
+        if ids_NK is None or valid_NK is None or isinstance(self.algorithm.advantage, SampledAdvantage):
             return tail_N
 
         def log_tail(logits_NV: Tensor) -> Tensor:
@@ -229,6 +287,14 @@ class Estimator:
             weight = self.algorithm.advantage.reference_kl * self.beta_dpo
             tail_N = tail_N - weight * (log_tail(frozen.behaviour_NV) - log_tail(frozen.initial_NV))
         return tail_N
+
+
+def completion_ratios(ratios_N: Tensor, num_tokens_B: Tensor, credit: str) -> Tensor:
+    """A completion's reward from its tokens' DPO ratios: their `sum`, `mean`, or that of the `last-token`, `[B]`."""
+    if credit == "last-token":
+        return ratios_N[num_tokens_B.cumsum(0) - 1]
+    sums_B = sequence_sums(ratios_N, num_tokens_B)
+    return sums_B / num_tokens_B if credit == "mean" else sums_B
 
 
 @dataclasses.dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The LCO objectives (Eqs. 8-10) and the baselines, one value per trained token; the table LOSSES. Pure tensors.
+"""The LCO objectives (Eqs. 8-10), one value per trained token; the table LOSSES, baselines included. Pure tensors.
 
 `kl_to_target`, `log_cosh_to_target` and `mse_to_target` are public: any leading shape `[...]`, the vocabulary last
 (`docs/library.md`). Every function of the table maps `(logits_NV, batch, config)` to `loss_N`. The loop
@@ -13,7 +13,25 @@ import torch
 from torch import Tensor
 
 from lco.advantages import log_probabilities
-from lco.algorithms import Grpo, LcoKld, LcoLch, LcoLogitConfig, LcoMse, Ppo, Reinforce
+from lco.algorithms import LcoKld, LcoLch, LcoLogitConfig, LcoMse
+from lco.baselines import (
+    Cispo,
+    ClipCov,
+    Dapo,
+    Gkd,
+    Grpo,
+    Gspo,
+    KlCov,
+    MiniLlm,
+    Ppo,
+    Reinforce,
+    ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+)
+from lco.distillation import gkd, minillm
+from lco.log_probs import action_log_probs, kl_divergence
+from lco.policy_gradients import cispo, clip_cov, grpo, gspo, kl_cov, ppo, reinforce, reinforce_baseline, rloo
 from lco.rollout import Batch
 from lco.targets import fitted_and_target, target_log_probs
 
@@ -23,20 +41,8 @@ def sft(logits_NV: Tensor, actions_N: Tensor) -> Tensor:
     return -action_log_probs(logits_NV, actions_N)
 
 
-def action_log_probs(logits_NV: Tensor, actions_N: Tensor) -> Tensor:
-    """log pi(a_t|s_t) of the given tokens, `[N]`."""
-    return logits_NV.log_softmax(-1).gather(1, actions_N[:, None])[:, 0]
-
-
-def kl_divergence(log_probs_NV: Tensor, other_log_probs_NV: Tensor) -> Tensor:
-    """KL(p || q) per token from log-probabilities, `[N]`; an entry with p = 0 adds 0."""
-    probs_NV = log_probs_NV.exp()
-    gaps_NV = torch.where(probs_NV > 0, log_probs_NV - other_log_probs_NV, 0.0)
-    return (probs_NV * gaps_NV).sum(-1)
-
-
 def log_cosh(values: Tensor) -> Tensor:
-    """log cosh x without overflow: |x| + log1p(exp(-2|x|)) - log 2."""
+    """Log cosh x without overflow: |x| + log1p(exp(-2|x|)) - log 2."""
     magnitude = values.abs()
     return magnitude + torch.log1p(torch.exp(-2 * magnitude)) - math.log(2)
 
@@ -113,52 +119,62 @@ def _reduced(total_N: Tensor, batch: Batch, config: LcoLogitConfig) -> Tensor:
     return total_N
 
 
-def reinforce(logits_NV: Tensor, batch: Batch, config: Reinforce) -> Tensor:
-    """-A_t log pi_theta(a_t|s_t): the policy gradient without an importance ratio."""
-    return -batch.advantages_N * action_log_probs(logits_NV, batch.actions_N)
-
-
-def ppo(logits_NV: Tensor, batch: Batch, config: Ppo | Grpo) -> Tensor:
-    """-min(r_t A_t, clip(r_t, 1 - clip_low, 1 + clip_high) A_t) (Eq. 3)."""
-    ratio_N = (action_log_probs(logits_NV, batch.actions_N) - batch.behaviour_logprobs_N).exp()
-    clipped_N = ratio_N.clamp(1 - config.clip_low, 1 + config.clip_high)
-    return -torch.minimum(ratio_N * batch.advantages_N, clipped_N * batch.advantages_N)
-
-
-def grpo(logits_NV: Tensor, batch: Batch, config: Grpo) -> Tensor:
-    """PPO's surrogate plus kl_weight times k3 = pi_0/pi_theta - log(pi_0/pi_theta) - 1 (arXiv 2402.03300, Eq. 3)."""
-    surrogate_N = ppo(logits_NV, batch, config)
-    if config.kl_weight == 0:
-        return surrogate_N
-    gap_N = batch.reference_logprobs_N - action_log_probs(logits_NV, batch.actions_N)
-    return surrogate_N + config.kl_weight * (gap_N.exp() - gap_N - 1)
-
-
 LOSSES: dict[type, Callable[[Tensor, Batch, Any], Tensor]] = {
     LcoKld: lco_kld,
     LcoLch: lco_lch,
     LcoMse: lco_mse,
     Reinforce: reinforce,
+    ReinforcePlusPlus: ppo,
+    ReinforcePlusPlusBaseline: reinforce_baseline,
+    Rloo: rloo,
     Ppo: ppo,
     Grpo: grpo,
+    Gspo: gspo,
+    Dapo: ppo,
+    Cispo: cispo,
+    ClipCov: clip_cov,
+    KlCov: kl_cov,
+    Gkd: gkd,
+    MiniLlm: minillm,
 }
 
 
-def token_weights(num_tokens_B: Tensor, reduction: str, micro_batch_size: int = 1) -> Tensor:
+def token_weights(
+    num_tokens_B: Tensor,
+    reduction: str,
+    micro_batch_size: int = 1,
+    *,
+    max_tokens: int = 1,
+    is_kept_B: Tensor | None = None,
+) -> Tensor:
     """What each token's loss is multiplied by so that the sum over an optimizer step is the reduced loss, `[N]`.
 
     Args:
         num_tokens_B: tokens of each sequence, in the order in which micro-batches are cut.
         reduction: `token-mean`: 1 / all tokens. `sequence-mean`: 1 / (sequences x tokens of the sequence).
-            `micro-mean`: 1 / (micro-batches x tokens of the micro-batch).
+            `micro-mean`: 1 / (micro-batches x tokens of the micro-batch). `sequence-sum`: 1 / sequences.
+            `fixed-length`: 1 / (sequences x max_tokens) (Dr. GRPO).
         micro_batch_size: sequences of a micro-batch; read by `micro-mean` alone.
+        max_tokens: longest completion that the sampler allows; read by `fixed-length` alone.
+        is_kept_B: False for a sequence that counts in no sum and no average; None keeps all.
     """
-    if reduction == "token-mean":
-        total = num_tokens_B.sum()
-        return (1 / total.clamp(min=1)).expand(int(total))
-    if reduction == "micro-mean":
-        micros = num_tokens_B.split(micro_batch_size)
-        weights = [(1 / (micro.sum().clamp(min=1) * len(micros))).expand(int(micro.sum())) for micro in micros]
-        return torch.cat(weights)
-    counts_N = num_tokens_B.repeat_interleave(num_tokens_B)
-    return 1 / (counts_N * len(num_tokens_B))
+    if is_kept_B is None:
+        is_kept_B = torch.ones_like(num_tokens_B, dtype=torch.bool)
+    num_sequences = is_kept_B.sum().clamp(min=1)
+    kept_tokens_B = num_tokens_B * is_kept_B
+    match reduction:
+        case "token-mean":
+            divisor_B = kept_tokens_B.sum().clamp(min=1).expand(len(num_tokens_B))
+        case "sequence-mean":
+            divisor_B = num_tokens_B * num_sequences
+        case "micro-mean":
+            micros = kept_tokens_B.split(micro_batch_size)
+            num_micros = max(1, sum(bool(micro.any()) for micro in micros))
+            divisor_B = torch.cat([(micro.sum().clamp(min=1) * num_micros).expand(len(micro)) for micro in micros])
+        case "sequence-sum":
+            divisor_B = num_sequences.expand(len(num_tokens_B))
+        case "fixed-length":
+            divisor_B = (num_sequences * max_tokens).expand(len(num_tokens_B))
+        case _:
+            raise ValueError(f"token_reduction: {reduction!r} is not known")
+    return (is_kept_B / divisor_B).repeat_interleave(num_tokens_B)

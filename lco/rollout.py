@@ -72,6 +72,10 @@ class Batch:
     reference_logprobs_N: Tensor
     """log pi_0 of the sampled token; 0 where no term needs it."""
     support: Support | None = None
+    is_marked_N: Tensor | None = None
+    """Tokens that the algorithm treats apart (Clip-Cov, KL-Cov); None where it knows none."""
+    is_kept_B: Tensor | None = None
+    """False for a sequence left out of the loss and its average; None keeps all."""
 
     def select(self, indices_B: Tensor) -> Self:
         """The batch of some of the sequences, in the given order, without columns that none of them needs."""
@@ -85,11 +89,13 @@ class Batch:
         values: dict[str, Tensor | Support | None] = {}
         for field in fields(self):
             value = getattr(self, field.name)
+            if not isinstance(value, Tensor):
+                continue
             if field.name.endswith("_BT"):
                 values[field.name] = value[indices_B, :width]
             elif field.name.endswith("_B"):
                 values[field.name] = value[indices_B]
-            elif isinstance(value, Tensor):
+            else:
                 values[field.name] = value[rows_N]
         if self.support is not None:
             known = {field.name: getattr(self.support, field.name) for field in fields(Support)}

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from lco.algorithms import Algorithm, LcoConfig, TrainConfig
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
+from lco.collection import collect
 from lco.diagnostics import token_sums
 from lco.estimation import Estimator
 from lco.losses import LOSSES, token_weights
 from lco.optimization import Fitting
 from lco.policy import Policy, load_policy
-from lco.prompts import Prompt, load_prompts
-from lco.rewards import rule_reward
-from lco.rollout import Batch, Rollout, sample
+from lco.prompts import load_prompts
+from lco.rollout import Batch, Rollout
 from lco.seeds import derived_seed
 from lco.stage import Stage, Stopped, run_stage
 from lco.validation import Validator
@@ -68,7 +68,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
         metrics: dict[str, float] = {}
         if inner_step == 0:
             rollouts = collect(config, policy, prompts, iteration)
-            batch = estimator.batch(rollouts)
+            batch = estimator.batch(rollouts, iteration)
             metrics |= rollout_metrics(rollouts, batch)
             if estimator.has_reference:
                 gaps_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
@@ -91,56 +91,6 @@ def train(config: TrainConfig, stage: Stage) -> None:
     publish_model(stage, total_steps, stage.run_dir / "model", algorithm=algorithm.name, seed=config.seed)
 
 
-def collect(config: TrainConfig, policy: Policy, prompts: list[Prompt], iteration: int) -> list[Rollout]:
-    """Samples and rewards one iteration's completions, the group of a prompt side by side."""
-    chosen = [
-        prompts[index]
-        for index in _prompt_indices(len(prompts), config.prompts_per_iteration, iteration, config.seed)
-        for _ in range(config.group_size)
-    ]
-    seeds = [derived_seed(config.seed, "rollout", iteration, position) for position in range(len(chosen))]
-    encoded = {prompt.id: policy.encode_prompt(prompt.text) for prompt in chosen}
-    prompt_ids = [encoded[prompt.id] for prompt in chosen]
-    completions = sample(policy, prompt_ids, seeds, config.sampling)
-    rollouts = []
-    for prompt, ids, completion_ids in zip(chosen, prompt_ids, completions, strict=True):
-        text = policy.decode(completion_ids)
-        reward, is_correct = rule_reward(config.reward, prompt, text)
-        rollouts.append(
-            Rollout(
-                prompt=prompt,
-                prompt_ids=ids,
-                completion_ids=completion_ids,
-                completion=text,
-                is_truncated=completion_ids[-1] != policy.eos_id,
-                reward=reward,
-                is_correct=is_correct,
-            )
-        )
-    return rollouts
-
-
-def _prompt_indices(num_prompts: int, count: int, iteration: int, seed: int) -> list[int]:
-    """Positions of an iteration's prompts: consecutive pieces of one endless sequence of shuffled passes."""
-    indices = []
-    for position in range(iteration * count, (iteration + 1) * count):
-        lap, offset = divmod(position, num_prompts)
-        indices.append(_shuffled(num_prompts, derived_seed(seed, "prompts", lap))[offset])
-    return indices
-
-
-def _shuffled(count: int, seed: int, _cache: dict[tuple[int, int], list[int]] = {}) -> list[int]:  # noqa: B006
-    """0..count-1 in an order drawn from the seed; the last two orders are kept."""
-    key = (count, seed)
-    if key not in _cache:
-        order = list(range(count))
-        random.Random(seed).shuffle(order)
-        if len(_cache) > 1:
-            _cache.clear()
-        _cache[key] = order
-    return _cache[key]
-
-
 def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: int) -> Batch:
     """An optimizer step's share of an iteration's completions, with its loss weights, short ones first."""
     epoch, share = divmod(inner_step, config.steps_per_epoch)
@@ -151,7 +101,13 @@ def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: in
     indices_B = torch.tensor(order[share * size : (share + 1) * size], device=batch.num_tokens_B.device)
     lengths_B = batch.attention_mask_BT[indices_B].sum(1)
     part = batch.select(indices_B[lengths_B.argsort(stable=True)])
-    part.weights_N = token_weights(part.num_tokens_B, config.algorithm.token_reduction, config.micro_batch_size)
+    part.weights_N = token_weights(
+        part.num_tokens_B,
+        config.algorithm.token_reduction,
+        config.micro_batch_size,
+        max_tokens=config.sampling.max_tokens,
+        is_kept_B=part.is_kept_B,
+    )
     return part
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lco.advantage_config import SparseAdvantage
 from lco.advantages import log_mass_outside, top_k_support
-from lco.algorithms import LcoKld, LcoLch, LcoMse, SparseAdvantage
+from lco.algorithms import LcoKld, LcoLch, LcoMse
 from lco.rollout import Batch, Support
 
 V = 7

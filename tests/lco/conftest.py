@@ -1,18 +1,22 @@
 """Fixtures of the engine's tests: one thread, tiny models that are built and never downloaded, real processes."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from lco.algorithms import TrainConfig
 from lco.config import LlamaInit, StageConfig
 from lco.policy import Policy, initial_policy, load_policy, save_reward_model
 from lco.rollout import Batch
 from lco.stage import Stage
 from tests.lco.cases import N, V, randn, token_batch
 from tests.lco.launcher import Launcher
+from tests.lco.union import ALGORITHMS
 
 TINY = LlamaInit(hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, max_positions=64)
 
@@ -78,6 +82,39 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """Starts real processes of stages by forking an interpreter that has loaded torch already."""
     with Launcher(tmp_path_factory.mktemp("launcher")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def config_of(
+    tiny_model: Path, tiny_reward_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., TrainConfig]:
+    """Makes the configuration of a tiny run, on problems of which a random policy answers some."""
+    problems = tmp_path_factory.mktemp("problems") / "problems.jsonl"
+    rows = [{"prompt": f"{a}+{b}=", "reference": "8"} for a in range(1, 8) for b in range(1, 8)]
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def make(name: str, **changes: Any) -> TrainConfig:
+        algorithm = json.loads(json.dumps(ALGORITHMS[name]))
+        if algorithm.get("advantage", {}).get("name") in ("dpo", "logprob", "dpo-ratio"):
+            algorithm["advantage"]["reward_model"] = str(tiny_reward_model)
+        document = {
+            "algorithm": algorithm,
+            "policy": str(tiny_model),
+            "prompts": {"name": "jsonl", "path": str(problems)},
+            "reward": {"extraction": "final-number"},
+            "sampling": {"max_tokens": 10},
+            "optimizer": {"learning_rate": 0.003},
+            "prompts_per_iteration": 4,
+            "group_size": 4,
+            "iterations": 3,
+            "steps_per_epoch": 2,
+            "micro_batch_size": 3,
+            "device": "cpu",
+            "seed": 5,  # some of its completions are right
+        }
+        return TrainConfig.model_validate(document | changes)
+
+    return make
 
 
 def _sharp(policy: Policy, seed: int, deviation: float = 0.5) -> Policy:

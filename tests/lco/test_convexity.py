@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 
-from lco.algorithms import LcoKld, LcoLch, LcoMse, Ppo, TopKSupport
-from lco.losses import LOSSES, kl_divergence, lco_kld, lco_lch, lco_mse, log_cosh, ppo
+from lco.algorithms import LcoKld, LcoLch, LcoMse, TopKSupport
+from lco.baselines import Ppo
+from lco.log_probs import kl_divergence
+from lco.losses import LOSSES, lco_kld, lco_lch, lco_mse, log_cosh
+from lco.policy_gradients import ppo
 from lco.targets import optimal_log_probs, optimal_logits, target_log_probs
 from tests.lco.cases import (
     BETA,

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from lco.algorithms import LcoKld, LcoMse, Ppo, SparseAdvantage
+from lco.advantage_config import SparseAdvantage
+from lco.algorithms import LcoKld, LcoMse
+from lco.baselines import Ppo
 from lco.diagnostics import entropy, gradient_norm, token_sums
 from lco.targets import optimal_log_probs
 from tests.lco.cases import V, randn, token_batch

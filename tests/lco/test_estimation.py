@@ -9,7 +9,8 @@ import torch
 from lco.algorithms import TrainConfig
 from lco.config import StageConfig
 from lco.estimation import Estimator
-from lco.losses import LOSSES, kl_divergence
+from lco.log_probs import kl_divergence
+from lco.losses import LOSSES
 from lco.policy import initial_policy, load_policy
 from lco.prompts import Prompt
 from lco.rollout import Rollout, sequence_tensors

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lco.collection import collect
 from lco.config import StageConfig
 from lco.diagnostics import token_sums
 from lco.estimation import Estimator
@@ -13,11 +14,9 @@ from lco.losses import LOSSES
 from lco.policy import load_policy
 from lco.prompts import load_prompts
 from lco.stage import Stage
-from lco.train import collect, train
+from lco.train import train
 from tests.lco.launcher import metrics
-from tests.lco.test_train import ALGORITHMS, config_of
-
-__all__ = ["config_of"]
+from tests.lco.union import ALGORITHMS
 
 pytestmark = pytest.mark.gpu
 

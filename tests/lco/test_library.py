@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lco.losses import kl_divergence
+from lco.log_probs import kl_divergence
 
 PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

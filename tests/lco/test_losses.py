@@ -6,20 +6,11 @@ from typing import get_args
 import pytest
 import torch
 
-from lco.algorithms import (
-    Algorithm,
-    Grpo,
-    LcoKld,
-    LcoLch,
-    LcoMse,
-    Ppo,
-    Reinforce,
-    TopKSupport,
-)
+from lco.algorithms import Algorithm, LcoKld, LcoLch, LcoMse, TopKSupport
+from lco.baselines import Grpo, Ppo, Reinforce
+from lco.log_probs import action_log_probs, kl_divergence
 from lco.losses import (
     LOSSES,
-    action_log_probs,
-    kl_divergence,
     kl_to_target,
     lco_kld,
     lco_lch,
@@ -27,10 +18,10 @@ from lco.losses import (
     log_cosh,
     log_cosh_to_target,
     mse_to_target,
-    ppo,
     sft,
     token_weights,
 )
+from lco.policy_gradients import ppo
 from lco.targets import optimal_log_probs, optimal_logits, target_log_probs
 from tests.lco.cases import BETA, FULL, KLD, LCH, MSE, SPARSE, N, V, gradient, on_support, randn, token_batch
 

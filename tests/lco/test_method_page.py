@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lco.algorithms import DpoAdvantage, LcoKld, LcoLch, LcoMse
+from lco.advantage_config import DpoAdvantage
+from lco.algorithms import LcoKld, LcoLch, LcoMse
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "method.md").read_text()

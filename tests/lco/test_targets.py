@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from lco.advantage_config import SparseAdvantage
 from lco.advantages import dense_dpo, dense_logprob, reference_kl_advantages, top_k_support
-from lco.algorithms import LcoKld, LcoLch, LcoMse, SparseAdvantage, TopKSupport
-from lco.losses import kl_divergence
+from lco.algorithms import LcoKld, LcoLch, LcoMse, TopKSupport
+from lco.log_probs import kl_divergence
 from lco.targets import fitted_and_target, gauged, optimal_log_probs, optimal_logits, target_log_probs, token_beta
 from tests.lco.cases import V, log_tail, randn, token_batch
 

@@ -1,7 +1,6 @@
 """The loop: what a step does, what a run reports, and that a run is a function of its configuration and seed."""
 
 import itertools
-import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lco.algorithms import Algorithm, TrainConfig
+from lco.algorithms import Algorithm
+from lco.baselines import ClippedConfig, MiniLlm
+from lco.collection import collect, prompt_indices
 from lco.config import Optimizer, StageConfig
 from lco.estimation import Estimator
 from lco.losses import LOSSES
@@ -17,64 +18,11 @@ from lco.manifest import read_manifest
 from lco.optimization import Fitting
 from lco.policy import load_policy
 from lco.prompts import load_prompts
-from lco.train import _minibatch, _prompt_indices, collect, fit, rollout_metrics, train
+from lco.train import _minibatch, fit, rollout_metrics, train
 from tests.lco.launcher import metrics, records
+from tests.lco.union import ALGORITHMS
 
 GOLDEN = Path(__file__).with_name("golden_losses.txt")
-
-DPO = {"name": "dpo"}
-ALGORITHMS = {
-    "lco-kld": {"name": "lco-kld", "advantage": DPO},
-    "lco-kld-top-k": {"name": "lco-kld", "advantage": DPO, "support": {"name": "top-k", "k": 3}},
-    "lco-kld-sparse": {
-        "name": "lco-kld",
-        "beta": 0.5,
-        "advantage": {"name": "sparse"},
-        "token_reduction": "sequence-mean",
-    },
-    "lco-lch": {"name": "lco-lch", "advantage": DPO, "center": True, "scale": "global"},
-    "lco-mse": {
-        "name": "lco-mse",
-        "advantage": {"name": "logprob"},
-        "beta": 1.0,
-        "center": True,
-        "gate_threshold": -0.5,
-    },
-    "reinforce": {"name": "reinforce", "advantage": DPO},
-    "ppo": {"name": "ppo", "advantage": DPO, "whiten": True},
-    "grpo": {"name": "grpo", "kl_weight": 0.1, "advantage": {"name": "sparse"}},
-}
-
-
-@pytest.fixture(scope="session")
-def config_of(tiny_model, tiny_reward_model, tmp_path_factory):
-    """Makes the configuration of a tiny run, on problems of which a random policy answers some."""
-    problems = tmp_path_factory.mktemp("problems") / "problems.jsonl"
-    rows = [{"prompt": f"{a}+{b}=", "reference": "8"} for a in range(1, 8) for b in range(1, 8)]
-    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def make(name, **changes):
-        algorithm = json.loads(json.dumps(ALGORITHMS[name]))
-        if algorithm["advantage"]["name"] in ("dpo", "logprob"):
-            algorithm["advantage"]["reward_model"] = str(tiny_reward_model)
-        document = {
-            "algorithm": algorithm,
-            "policy": str(tiny_model),
-            "prompts": {"name": "jsonl", "path": str(problems)},
-            "reward": {"extraction": "final-number"},
-            "sampling": {"max_tokens": 10},
-            "optimizer": {"learning_rate": 0.003},
-            "prompts_per_iteration": 4,
-            "group_size": 4,
-            "iterations": 3,
-            "steps_per_epoch": 2,
-            "micro_batch_size": 3,
-            "device": "cpu",
-            "seed": 5,  # some of its completions are right
-        }
-        return TrainConfig.model_validate(document | changes)
-
-    return make
 
 
 def test_every_algorithm_of_the_union_is_tried_here():
@@ -154,7 +102,7 @@ def test_an_algorithm_trains_and_reports(config_of, name, stage):
         assert common <= names and all(value is not None for value in values.values())
         assert ({"reward", "accuracy", "completion_tokens", "truncated", "advantage_std"} <= names) == (step % 2 == 1)
         assert ("kl_target" in names) == name.startswith("lco-kld")
-        assert ("clip_fraction" in names) == (name in ("ppo", "grpo"))
+        assert ("clip_fraction" in names) == isinstance(config.algorithm, ClippedConfig | MiniLlm)
     manifest = read_manifest(stage.run_dir)
     assert (manifest.step, manifest.outputs) == (4, {"model": "model"})
     trained, start = (load_policy(path, config) for path in (stage.run_dir / "model", Path(config.policy)))
@@ -213,11 +161,11 @@ def test_losses_are_those_of_the_golden_run(config_of, stage):
 
 
 def test_every_prompt_comes_once_before_any_comes_again():
-    positions = list(itertools.chain(*(_prompt_indices(10, 4, iteration, 3) for iteration in range(5))))
+    positions = list(itertools.chain(*(prompt_indices(10, 4, iteration, 3) for iteration in range(5))))
     assert sorted(positions[:10]) == sorted(positions[10:]) == list(range(10))
     assert positions[:10] != positions[10:]
-    assert _prompt_indices(10, 4, 2, 3) == positions[8:12]
-    assert _prompt_indices(3, 7, 0, 0)[:3] != sorted(_prompt_indices(3, 7, 0, 0))[:3]
+    assert prompt_indices(10, 4, 2, 3) == positions[8:12]
+    assert prompt_indices(3, 7, 0, 0)[:3] != sorted(prompt_indices(3, 7, 0, 0))[:3]
 
 
 def test_an_epoch_takes_every_completion_once(config_of):
