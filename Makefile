@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test check smollm test-faults test-browser clean
+.PHONY: help install lock demo test check parity smollm test-faults test-browser clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -56,6 +56,19 @@ check: $(STAMP) ## ruff, mypy --strict, import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# An environment of its own, on top of .venv's torch and transformers: TRL pulls in packages that the project does not need.
+PARITY := var/parity-venv
+TRL := 1.12.0
+PARITY_PACKAGES := trl==$(TRL) requests pandas datasets pyarrow multiprocess dill xxhash fsspec
+
+parity: $(STAMP) ## the frozen numbers of TRL made anew and compared
+	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
+	$(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(PARITY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth"
+	$(PARITY)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps $(PARITY_PACKAGES)
+	PYTHONPATH=. TRL_EXPERIMENTAL_SILENCE=1 $(PARITY)/bin/python tests/lco/parity/make_parity.py $(PARITY)/trl-$(TRL).json
+	$(PYTHON) tests/lco/parity/compare.py tests/lco/parity/trl-$(TRL).json $(PARITY)/trl-$(TRL).json
+	$(PYTEST) -n 0 tests/lco/parity
 
 smollm: $(STAMP) ## a real pretrained model in short form; ARGS='--long --gsm8k DIR' plays the long one
 	@$(PYTHON) -m api.smollm $(ARGS)
