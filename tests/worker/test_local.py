@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pysqlite3.dbapi2 as pysqlite3
 
@@ -91,6 +92,8 @@ def freeze(platform: Platform, pid: int) -> None:
     path = platform.settings.sqlalchemy_url.removeprefix("sqlite:///")
     while True:
         os.kill(pid, signal.SIGSTOP)
+        while not is_stopped(pid):  # the signal is sent at once and obeyed a moment later, thread by thread
+            time.sleep(0.001)
         with closing(pysqlite3.connect(path, timeout=0.1, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -100,6 +103,12 @@ def freeze(platform: Platform, pid: int) -> None:
             else:
                 connection.execute("ROLLBACK")
                 return
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process stands still."""
+    stats = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] in "Tt" for stat in stats)
 
 
 def is_alive(pid: int) -> bool:
