@@ -31,6 +31,13 @@ _REFERENCES = {
     "model": re.compile(rf"model:(?P<value>{_SEGMENT})"),
     "data": re.compile(rf"data:(?P<value>{_SEGMENT}(/{_SEGMENT}){{0,7}})"),
 }
+_FORMS = {
+    "job-name": "job:NAME",
+    "job-id": "job_...",
+    "checkpoint-id": "ckpt_...",
+    "model": "model:NAME",
+    "data": "data:RELATIVE/PATH",
+}
 _ALLOWED = {
     "model": ("job-name", "job-id", "checkpoint-id", "model"),
     "reward-model": ("job-name", "job-id", "checkpoint-id"),
@@ -61,7 +68,8 @@ def parse_reference(pointer: tuple[str, ...], source: Source, text: str) -> Refe
     for scheme in _ALLOWED[source.kind]:
         if match := _REFERENCES[scheme].fullmatch(text):
             return Reference(pointer, source.kind, scheme, match["value"])
-    raise ValueError(f"{'.'.join(pointer)}: {text[:80]!r} is none of {', '.join(_ALLOWED[source.kind])}")
+    forms = ", ".join(_FORMS[scheme] for scheme in _ALLOWED[source.kind])
+    raise ValueError(f"{'.'.join(pointer)}: {text[:80]!r} is none of {forms}")
 
 
 def references(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[Reference]:

@@ -74,7 +74,9 @@ def _submit(
     for reference in references(spec.config):
         here = f"{pointer}/config/" + "/".join(reference.pointer)
         if reference.scheme == "job-name" and experiment_id is None:
-            raise Invalid(here, f"only a job of an experiment can name {reference.value!r}; write the job's id")
+            raise Invalid(
+                here, f"{reference.value!r}: `job:` names a job of the same experiment; write an id without it"
+            )
         needed = _checked_input(session, settings, reference, experiment_id, here)
         if needed is not None:
             needed_jobs[needed] = None
