@@ -120,6 +120,7 @@ def run_stage(
     signal.signal(signal.SIGINT, lambda *_: stage.stop())
     _watch_parent(stage)
     try:
+        _check_is_alone()
         body(read_config(options.config, config_type), stage)
         return 0
     except Stopped:
@@ -136,6 +137,16 @@ def run_stage(
         return EXIT_USER if outcome == "user" else 1
     finally:
         stage.close()
+
+
+def _check_is_alone() -> None:
+    """Refuses several ranks: they would all train the same batches into one directory.
+
+    Raises:
+        ValueError: torchrun started more than one process.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("resources.gpus: a stage runs on one GPU so far; ask for 1")
 
 
 def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:

@@ -111,7 +111,7 @@ class Resources(Config):
     """What a run needs of the worker that takes it."""
 
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    """GPUs; the run's process sees exactly these. More than one starts it under torchrun."""
+    """GPUs; the run's process sees exactly these. The stages run on one so far."""
     labels: Annotated[list[Name], Field(max_length=16)] = []
     """Labels that the worker must offer."""
 
