@@ -4,7 +4,7 @@ import time
 
 import pytest
 from sqlalchemy import insert, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 
 from store import database as database_module
@@ -112,7 +112,7 @@ def test_a_database_that_another_process_holds_is_an_operational_error(sqlite_se
 def test_postgresql_ends_a_transaction_that_a_frozen_process_holds(postgres_settings, monkeypatch):
     monkeypatch.setattr(database_module, "IDLE_SECONDS", 0.2)
     frozen = Database(make_engine(postgres_settings))
-    with pytest.raises(OperationalError, match="IdleInTransaction"), frozen.write() as session:
+    with pytest.raises(DBAPIError, match="IdleInTransaction"), frozen.write() as session:
         session.execute(select(ApiKey)).all()
         time.sleep(1.0)
         session.execute(select(ApiKey)).all()
