@@ -49,6 +49,14 @@ class AsyncClient:
         """Submits a job: a `JobSpec`, or a document with the same fields."""
         return await self._ask(calls.submit(spec))
 
+    async def submit_score(self, request: Any) -> schemas.JobRead:
+        """Submits outputs to be graded: a `ScoreRequest`, or a document with the same fields."""
+        return await self._ask(calls.score(request))
+
+    async def score(self, job: str) -> service_schemas.ScoreRead:
+        """A score job with its figures."""
+        return await self._ask(calls.scored(job))
+
     async def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return await self._ask(calls.submit_experiment(spec))
@@ -100,6 +108,18 @@ class AsyncClient:
     def completions(self, run: str, **filters: Any) -> AsyncIterator[schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
         return self._all(calls.completions(run, filters))
+
+    def scores(self) -> AsyncIterator[service_schemas.ScoreRead]:
+        """Score jobs with their figures, newest first."""
+        return self._all(calls.listing("/v1/scores", service_schemas.ScoreRead, {}))
+
+    def outputs(self, run: str) -> AsyncIterator[service_schemas.OutputRead]:
+        """Files that a run published."""
+        return self._all(calls.whole(f"/v1/runs/{run}/outputs", service_schemas.OutputRead))
+
+    async def output(self, run: str, name: str) -> bytes:
+        """One published file, whole."""
+        return transport.content(await self._send(calls.output(run, name)))
 
     def benchmarks(self) -> AsyncIterator[service_schemas.BenchmarkRead]:
         """Benchmarks that an evaluation may name."""

@@ -90,6 +90,21 @@ def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
     return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
 
 
+def score(request: Any) -> Ask[schemas.JobRead]:
+    """A new score job."""
+    return Ask(Call("POST", "/v1/scores", content=body_of(request)), schemas.JobRead)
+
+
+def output(run: str, name: str) -> Call:
+    """The download of a published file."""
+    return Call("GET", f"/v1/runs/{run}/outputs/{name}")
+
+
+def scored(job: str) -> Ask[service_schemas.ScoreRead]:
+    """A score job with its figures."""
+    return Ask(Call("GET", f"/v1/scores/{job}"), service_schemas.ScoreRead)
+
+
 def metrics(run: str, keys: list[str] | None, from_step: int, max_points: int) -> Ask[schemas.MetricsRead]:
     """Metrics of a run."""
     query = {"keys": ",".join(keys) if keys else None, "from_step": from_step, "max_points": max_points}

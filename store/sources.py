@@ -22,7 +22,8 @@ GIVES = {
     "train": frozenset({"model"}),
     "dpo": frozenset({"model", "reward-model"}),
     "pairs": frozenset({"data"}),
-    "evaluation": frozenset[str](),
+    "evaluation": frozenset({"completions"}),
+    "score": frozenset[str](),
 }
 """What the output of a kind of job can be an input as."""
 
