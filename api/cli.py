@@ -17,6 +17,12 @@ STAGES = {
     "evaluate": "evaluation.run",
 }
 """Command -> the module that a job of this kind runs, too."""
+TOOLS = {
+    "score": ("evaluation.scoring", "grade outputs that exist already, without the platform: lco score --help"),
+    "compare": ("evaluation.comparison", "compare two evaluations problem by problem: BASE_RUN_DIR OTHER_RUN_DIR"),
+    "report": ("evaluation.report", "write an evaluation as one HTML file: RUN_DIR"),
+}
+"""Command -> the module that does it by itself, and its help."""
 _PLATFORM = "api.commands.platform"
 _JOBS = "api.commands.jobs"
 _KEYS = "api.commands.keys"
@@ -26,8 +32,8 @@ _MODELS = "api.commands.models"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in STAGES:
-        importlib.import_module(_MODELS).become(STAGES[given[0]], given[1:])
+    if given and (module := STAGES.get(given[0]) or TOOLS.get(given[0], ("",))[0]):
+        importlib.import_module(_MODELS).become(module, given[1:])
         return 0
     options = make_parser().parse_args(given)
     module, _, function = options.run.partition(":")
@@ -163,6 +169,8 @@ def _add_models(commands: "_Commands[argparse.ArgumentParser]") -> None:
     for name, module in STAGES.items():
         # Listed for the help alone: main() hands their arguments to the module, which has a parser of its own.
         commands.add_parser(name, help=f"run one stage without the platform: python -m {module} CONFIG RUN_DIR")
+    for name, (_, text) in TOOLS.items():
+        commands.add_parser(name, help=text)
     models = commands.add_parser("models", help="import and list models").add_subparsers(
         required=True, metavar="COMMAND"
     )

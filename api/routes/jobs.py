@@ -27,8 +27,6 @@ JobStatus = Annotated[
 JobKind = Annotated[
     str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score)$", description="Only this kind.")
 ]
-    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score)$", description="Only this kind.")
-]
 
 
 @router.post("", operation_id="jobs.create", status_code=201, response_model=schemas.JobRead)
