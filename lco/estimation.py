@@ -45,8 +45,9 @@ from lco.baselines import (
 )
 from lco.distillation import later_log_ratios
 from lco.log_probs import action_log_probs
-from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy, load_reward_model
+from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy
 from lco.policy_gradients import marked_tokens, sequence_sums
+from lco.reward_model import load_reward_model
 from lco.rollout import Batch, Rollout, Support, sequence_tensors
 from lco.seeds import derived_seed, uniforms
 
