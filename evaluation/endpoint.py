@@ -6,7 +6,6 @@ that is not listed, follows no redirect, uses no proxy of the environment, check
 bounds the time and the size of every reply as a whole.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -17,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 import openai
@@ -33,6 +32,7 @@ from evaluation.limits import (
     RateLimit,
     SpendingCapReached,
 )
+from evaluation.records import Journal, content_key, sound
 from evaluation.replies import BYTES_PER_TOKEN, Reply, Usage, read_reply
 from evaluation.transport import BadReply, ForbiddenAddress, Transport
 
@@ -42,16 +42,6 @@ _RETRIED = frozenset({408, 409, 425, 429})
 _FATAL = frozenset({401, 403, 404})
 _LOST = frozenset({"timeout", "cut", "garbage", "too_large"})
 """Tries that the server may have answered and charged although no answer could be read."""
-
-
-class ReplyJournal(Protocol):
-    """Where replies are kept: see `evaluation.records.Journal`."""
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The value under a key."""
-
-    def put(self, key: str, value: dict[str, Any]) -> None:
-        """Keeps a value; durable on return."""
 
 
 class _Unusable(Exception):
@@ -70,7 +60,7 @@ class Endpoint:
         self,
         config: EndpointConfig,
         *,
-        journal: ReplyJournal | None = None,
+        journal: Journal | None = None,
         environment: Mapping[str, str] = os.environ,
         seed: int | None = None,
     ) -> None:
@@ -86,15 +76,18 @@ class Endpoint:
         """
         self.config = config
         self._journal = journal
+        self._spent_key = content_key(kind="spent", **config.identity())
         self._host = config.origin.partition("://")[2]
         self._random = random.Random(seed)
         self._slots = threading.BoundedSemaphore(config.max_concurrency)
         self._lock = threading.Lock()
+        self._recording = threading.Lock()
         self._closed = threading.Event()
         self._breaker = Breaker(config)
         self._requests, self._tokens = RateLimit(config.requests_per_minute), RateLimit(config.tokens_per_minute)
         self._paused_until = float("-inf")
-        self.budget = Budget(config.spending_cap)
+        kept = None if journal is None else journal.get(self._spent_key)
+        self.budget = Budget(config.spending_cap, spent=kept["price"] if kept else 0.0)
         self._usage = Usage()
         header = _key_header(config, environment)
         http = httpx2.Client(
@@ -140,17 +133,16 @@ class Endpoint:
             CircuitOpen: the endpoint was given up.
             Closed: `close` was called.
         """
-        sent = [{name: _encodable(text) for name, text in message.items()} for message in messages]
+        sent = [sound(message) for message in messages]
         request: dict[str, Any] = {"messages": sent, self.config.max_tokens_field: max_tokens}
         request |= {"temperature": temperature, "top_p": top_p}
         request |= {} if seed is None else {"seed": seed}
         request |= {"logprobs": True, "top_logprobs": top_logprobs} if top_logprobs else {}
         request |= {"stop": list(stop)} if stop else {}
-        key = _content_key({"kind": "reply", **self.config.identity(), **request})
+        key = content_key(kind="reply", **self.config.identity(), **request)
         kept = None if self._journal is None else self._journal.get(key)
         if kept is not None:
             reply = Reply(**kept)
-            self.budget.settle(0.0, reply.price)
             self._count(reply, num_from_journal=1)
             return reply
         try:
@@ -159,7 +151,9 @@ class Endpoint:
             self._count(None, num_failed_calls=1)
             raise
         if self._journal is not None:
-            self._journal.put(key, asdict(reply))
+            with self._recording:  # so that the last total is the largest
+                total = {"price": self.budget.spent}
+                self._journal.put_all([(key, asdict(reply)), (self._spent_key, total)])
         self._count(reply, num_calls=1)
         return reply
 
@@ -333,15 +327,6 @@ def _key_header(config: EndpointConfig, environment: Mapping[str, str]) -> tuple
     if not key or not re.fullmatch(r"[\x21-\x7e]+", key):
         raise ValueError(f"api_key_variable: the environment variable {config.api_key_variable} holds no key")
     return ("api-key", key) if config.api == "azure" else ("authorization", f"Bearer {key}")
-
-
-def _content_key(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _encodable(text: str) -> str:
-    """The text with lone surrogates replaced, which no JSON body can hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

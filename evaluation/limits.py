@@ -108,10 +108,10 @@ class Breaker:
 class Budget:
     """What was spent, what calls under way may still spend, and the cap on the sum. Thread-safe."""
 
-    def __init__(self, cap: float) -> None:
+    def __init__(self, cap: float, spent: float = 0.0) -> None:
         """Args: cap: 0 for none."""
         self.cap = cap
-        self.spent = 0.0
+        self.spent = spent
         """Price of what was answered, and the highest price of tries whose answer was lost."""
         self._reserved = 0.0
         self._changed = threading.Condition()
