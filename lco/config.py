@@ -191,6 +191,8 @@ class StageConfig(Config):
     """`auto` takes a GPU when the process sees one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the matrix products. Weights, optimizer state, softmax, KL and losses are float32 always."""
+    system_prompt: Annotated[str, Field(max_length=16_384)] = ""
+    """What the chat template says before every prompt; empty for nothing. Refused where the tokenizer has none."""
     threads: PositiveInt = 1
     """CPU threads of torch; part of the configuration because it can change the last bit of a sum."""
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from lco.advantages import dense_dpo, reference_kl_advantages
 from lco.config import OptimalPolicySource, StageConfig
 from lco.decoding import CombinedPolicy
-from lco.policy import Policy, check_same_tokenizer, load_policy, load_reward_model
+from lco.policy import Policy, check_same_tokenizer, load_policy
+from lco.reward_model import load_reward_model
 from lco.targets import optimal_logits
 
 

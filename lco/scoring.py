@@ -20,7 +20,8 @@ from lco.algorithms import (
 )
 from lco.baselines import DistillationConfig
 from lco.log_probs import action_log_probs
-from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy, load_reward_model
+from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy
+from lco.reward_model import load_reward_model
 from lco.rollout import Batch, Rollout, Support, sequence_tensors
 
 

@@ -9,9 +9,10 @@ import torch
 from lco.algorithms import TrainConfig
 from lco.config import StageConfig
 from lco.estimation import Estimator
+from lco.initial import initial_policy
 from lco.log_probs import kl_divergence
 from lco.losses import LOSSES
-from lco.policy import initial_policy, load_policy
+from lco.policy import load_policy
 from lco.prompts import Prompt
 from lco.rollout import Rollout, sequence_tensors
 from lco.targets import optimal_log_probs, target_log_probs
