@@ -21,7 +21,8 @@ from evaluation.graders import Graders
 from evaluation.types import Completion, Example, Item, Result
 from lco.config import Sampling
 from lco.manifest import write_manifest
-from lco.policy import Policy, load_policy
+from lco.optimal_policy import load_decodable
+from lco.policy import Policy
 from lco.rollout import sample
 from lco.seeds import derived_seed
 from lco.stage import Stage, run_stage
@@ -48,7 +49,7 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
         ValueError: an input is wrong.
     """
     torch.set_num_threads(config.threads)
-    policy = load_policy(Path(config.policy), config)
+    policy = load_decodable(config.policy, config)
     passes = list(_passes(config))
     total = sum(len(one.examples) for one in passes)
     path = stage.run_dir / COMPLETIONS

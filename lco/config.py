@@ -135,6 +135,21 @@ class Optimizer(Config):
     """Global gradient norm above which gradients are scaled down; 0 never clips."""
 
 
+class OptimalPolicySource(Config):
+    """The optimal policy pi* (Eq. 6) of a policy and a DPO reward model, decoded from without training: at each token
+    softmax(z + A / beta), three forward passes.
+    """
+
+    policy: ModelSource
+    """The policy whose logits z the advantage is added to."""
+    reward_model: RewardModelSource
+    """The reward model with its reference: A = beta_dpo log(pi_dpo / pi_ref)."""
+    beta: PositiveFloat | Literal["beta-dpo"] = "beta-dpo"
+    """Strength of the KL term, advantage per nat; `beta-dpo` takes the reward model's."""
+    reference_kl: NonNegativeFloat = 0.0
+    """lambda of the pull A - lambda beta_dpo log(pi / pi_ref): with 1 and beta = beta_dpo, pi* is pi_dpo itself."""
+
+
 class LlamaInit(Config):
     """A Llama policy with random weights and a character tokenizer: small enough to train from scratch on a CPU."""
 
