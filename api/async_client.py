@@ -61,6 +61,19 @@ class AsyncClient:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return await self._ask(calls.submit_experiment(spec))
 
+    async def experiment_document(self, identifier: str) -> dict[str, Any]:
+        """The document that an experiment was submitted as."""
+        found: dict[str, Any] = transport.document(await self._send(calls.experiment_document(identifier)))
+        return found
+
+    async def clone_experiment(self, identifier: str, patch: dict[str, Any] | None = None) -> schemas.ExperimentRead:
+        """Submits a changed copy of an experiment; the patch is a JSON Merge Patch of its document."""
+        return await self._ask(calls.clone_experiment(identifier, patch or {}))
+
+    def diff_experiments(self, before: str, after: str) -> AsyncIterator[service_schemas.DiffRead]:
+        """What differs between the documents of two experiments."""
+        return self._all(calls.diff_experiments(before, after))
+
     async def job(self, identifier: str) -> schemas.JobRead:
         """One job."""
         return await self._ask(calls.get(identifier, schemas.JobRead))

@@ -90,6 +90,22 @@ def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
     return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
 
 
+def experiment_document(identifier: str) -> Call:
+    """The document of an experiment."""
+    return Call("GET", f"/v1/experiments/{identifier}/document")
+
+
+def clone_experiment(identifier: str, patch: dict[str, Any]) -> Ask[schemas.ExperimentRead]:
+    """A changed copy of an experiment."""
+    path = f"/v1/experiments/{identifier}/clone"
+    return Ask(Call("POST", path, content=body_of(patch)), schemas.ExperimentRead)
+
+
+def diff_experiments(before: str, after: str) -> AskList[service_schemas.DiffRead]:
+    """What differs between two experiments."""
+    return AskList(f"/v1/experiments/{after}/diff", service_schemas.DiffRead, {"against": before})
+
+
 def score(request: Any) -> Ask[schemas.JobRead]:
     """A new score job."""
     return Ask(Call("POST", "/v1/scores", content=body_of(request)), schemas.JobRead)

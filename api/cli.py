@@ -122,6 +122,7 @@ def _add_jobs(commands: "_Commands[argparse.ArgumentParser]") -> None:
     submit = _add(commands, "submit", f"{_JOBS}:submit", "submit a job or an experiment")
     submit.add_argument("file", metavar="FILE", help="TOML or JSON; one with `jobs` is an experiment")
     submit.add_argument("--seeds", metavar="0,1", help="train seeds instead of those in the file")
+    submit.add_argument("--no-reuse", action="store_true", help="of an experiment: run every stage, also what is done")
     submit.add_argument("--wait", action="store_true", help="follow it; exit code 1 unless it succeeds")
     for name, text in (
         ("jobs", "list jobs"),
@@ -142,6 +143,15 @@ def _add_jobs(commands: "_Commands[argparse.ArgumentParser]") -> None:
         ("resume", "resume it from its newest checkpoint"),
     ):
         _add(commands, name, f"{_JOBS}:{name}", text).add_argument("id", metavar="ID")
+    clone = _add(commands, "clone", f"{_JOBS}:clone", "submit a changed copy of an experiment")
+    clone.add_argument("id", metavar="ID")
+    clone.add_argument(
+        "--patch", metavar="FILE", help="JSON or TOML with the changes: a JSON Merge Patch; jobs by name"
+    )
+    diff = _add(commands, "diff", f"{_JOBS}:diff", "show what differs between two experiments' documents")
+    diff.add_argument("before", metavar="ID")
+    diff.add_argument("after", metavar="ID")
+    diff.add_argument("--json", action="store_true", help="as JSON")
     logs = _add(commands, "logs", f"{_JOBS}:logs", "print the output of a run")
     logs.add_argument("id", metavar="ID", help="a run, or a job with one run")
     logs.add_argument("-f", "--follow", action="store_true", help="until the run ends")

@@ -77,6 +77,19 @@ class Client:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return self._ask(calls.submit_experiment(spec))
 
+    def experiment_document(self, identifier: str) -> dict[str, Any]:
+        """The document that an experiment was submitted as."""
+        found: dict[str, Any] = transport.document(self._send(calls.experiment_document(identifier)))
+        return found
+
+    def clone_experiment(self, identifier: str, patch: dict[str, Any] | None = None) -> schemas.ExperimentRead:
+        """Submits a changed copy of an experiment; the patch is a JSON Merge Patch of its document."""
+        return self._ask(calls.clone_experiment(identifier, patch or {}))
+
+    def diff_experiments(self, before: str, after: str) -> Iterator[service_schemas.DiffRead]:
+        """What differs between the documents of two experiments."""
+        return self._all(calls.diff_experiments(before, after))
+
     def job(self, identifier: str) -> schemas.JobRead:
         """One job."""
         return self._ask(calls.get(identifier, schemas.JobRead))

@@ -22,6 +22,18 @@ class BenchmarkRead(Wire):
     """JSON Schema of its entry in `config.benchmarks`."""
 
 
+class DiffRead(Wire):
+    """A place where two documents differ."""
+
+    object: Literal["difference"] = "difference"
+    pointer: str
+    """JSON Pointer; jobs are named by their name, not by their position."""
+    before: Any = None
+    """null where there was nothing."""
+    after: Any = None
+    """null where there is nothing."""
+
+
 class OutputRead(Wire):
     """A file that a run published."""
 

@@ -231,10 +231,12 @@ class ExperimentSpec(Config):
     """Name of the experiment."""
     description: Annotated[str, Field(max_length=2000)] = ""
     """What it is for."""
-    jobs: Annotated[list[JobSpec], Field(min_length=1, max_length=256)]
+    jobs: Annotated[list[JobSpec], Field(min_length=1, max_length=1000)]
     """The jobs, in any order."""
     metadata: Metadata = {}
     """Labels of one's own."""
+    reuse: bool = True
+    """Take over the outputs of runs that did the same already: equal configuration, train seed, inputs and program."""
 
     @model_validator(mode="after")
     def _graph_is_sound(self) -> Self:

@@ -27,7 +27,7 @@ def list_outputs(request: Request, database: DatabaseDep, settings: SettingsDep,
     identifier = parse_id("run", run_id)
     with database.read() as session:
         run = Runs(session).get(identifier)
-    places = published_files(settings, identifier, run.output_attempt)
+    places = published_files(settings, run.reused_run_id or identifier, run.output_attempt)
     data = [
         service_schemas.OutputRead(
             name=name,
@@ -57,7 +57,7 @@ def get_output(
     identifier = parse_id("run", run_id)
     with database.read() as session:
         run = Runs(session).get(identifier)
-    place = published_files(settings, identifier, run.output_attempt).get(name)
+    place = published_files(settings, run.reused_run_id or identifier, run.output_attempt).get(name)
     if place is None:
         raise ApiError(404, "not_found", "the run has published no such file")
     return FileResponse(

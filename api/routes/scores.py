@@ -78,7 +78,7 @@ def _score(session: Session, settings: Settings, job_id: UUID) -> service_schema
 
 
 def _scored_run(settings: Settings, run: Run) -> service_schemas.ScoredRun:
-    files = published_files(settings, run.id, run.output_attempt)
+    files = published_files(settings, run.reused_run_id or run.id, run.output_attempt)
     run_id = encode_id("run", run.id)
     return service_schemas.ScoredRun(
         id=run_id,
