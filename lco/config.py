@@ -4,9 +4,18 @@ Algorithms and advantage estimators are in `algorithms.py`; evaluation has its o
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 
 class Config(BaseModel):
@@ -182,8 +191,36 @@ class StageConfig(Config):
     """CPU threads of torch; part of the configuration because it can change the last bit of a sum."""
 
 
+class Lora(Config):
+    """Low-rank adapters in place of the weights: W + (alpha / rank) B A is trained through A and B, W stays as it is.
+
+    There is no dropout: the policy that samples and the one that is trained must be the same function. The policy that
+    training started from, where one is needed, is the adapter switched off.
+    """
+
+    rank: PositiveInt = 16
+    """Rows of A and columns of B."""
+    alpha: PositiveFloat = 32.0
+    """Scale of the product: alpha / rank multiplies it."""
+    target_modules: Literal["all-linear"] | tuple[Annotated[str, Field(min_length=1)], ...] = "all-linear"
+    """The layers that get an adapter: all linear ones but the head, or those with a name that ends so (`q_proj`)."""
+    quantization: Literal["none", "nf4"] = "none"
+    """How the frozen base is held: as it is, or its linear layers in 4-bit NormalFloat (QLoRA; needs bitsandbytes). The
+    published model is then what was trained, expanded, and so is a reward model's reference."""
+
+
 class TrainingStageConfig(StageConfig):
     """A stage with an optimizer and checkpoints."""
+
+    adapter: Lora | None = None
+    """Train a low-rank adapter instead of the weights; null trains the weights. Published are the merged model and, in
+    its `adapter/`, the adapter alone."""
+    frozen_weights: Literal["float32", "bfloat16"] = "float32"
+    """Type that weights which are never trained are held in: those of reward and reference models and of an adapter's
+    base. bfloat16 halves their memory and rounds their log-probabilities. Trained weights are float32 always."""
+    gradient_checkpointing: bool = False
+    """Recompute each block's activations in the backward pass: about a third more time, far less memory, no other
+    result."""
 
     optimizer: Optimizer = Optimizer()
     """The optimizer and its schedule."""
@@ -194,6 +231,11 @@ class TrainingStageConfig(StageConfig):
     """Optimizer steps between two resumable checkpoints."""
     keep_checkpoints: PositiveInt = 2
     """Resumable checkpoints kept on disk, newest first."""
+
+
+def _check_has_frozen_weights(config: TrainingStageConfig) -> None:
+    if config.frozen_weights != "float32" and config.adapter is None:
+        raise ValueError("frozen_weights: without an adapter this stage trains every weight")
 
 
 class SftConfig(TrainingStageConfig):
@@ -209,6 +251,13 @@ class SftConfig(TrainingStageConfig):
     """Demonstrations per optimizer step."""
     validation: Validation | None = None
     """Accuracy measured while training; null for none."""
+
+    @model_validator(mode="after")
+    def _options_do_something(self) -> Self:
+        if self.adapter and isinstance(self.policy, LlamaInit):
+            raise ValueError("adapter: the weights of a new model are random; an adapter would leave them so")
+        _check_has_frozen_weights(self)
+        return self
 
 
 class PairsConfig(StageConfig):
@@ -247,3 +296,8 @@ class DpoConfig(TrainingStageConfig):
     """Passes over the pairs."""
     batch_size: PositiveInt = 32
     """Pairs per optimizer step."""
+
+    @model_validator(mode="after")
+    def _options_do_something(self) -> Self:
+        _check_has_frozen_weights(self)
+        return self

@@ -184,7 +184,7 @@ def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sa
     inputs_BT = ids_BT
     positions_BT = (attention_mask_BT.cumsum(1) - 1).clamp(min=0)
     for t in range(sampling.max_tokens):
-        with torch.autocast(device.type, torch.bfloat16, enabled=policy.precision == torch.bfloat16):
+        with policy.computing():
             output = policy.model(
                 input_ids=inputs_BT,
                 attention_mask=attention_mask_BT,

@@ -24,7 +24,7 @@ from lco.diagnostics import token_sums
 from lco.estimation import Estimator
 from lco.losses import LOSSES, token_weights
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained
 from lco.prompts import load_prompts
 from lco.rollout import Batch, Rollout
 from lco.seeds import derived_seed
@@ -41,7 +41,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
         NonFinite: three steps in a row had no finite gradient.
     """
     torch.set_num_threads(config.threads)
-    policy = load_policy(Path(config.policy), config)
+    policy = load_trained(Path(config.policy), config)
     estimator = Estimator(config, policy)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
