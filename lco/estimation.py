@@ -43,6 +43,7 @@ from lco.baselines import (
     ReinforcePlusPlus,
     Rloo,
 )
+from lco.diagnostics import raw_spread, support_metrics
 from lco.distillation import later_log_ratios
 from lco.log_probs import action_log_probs
 from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy, load_reward_model
@@ -64,6 +65,8 @@ class Estimator:
         self.policy = policy
         self.algorithm: Algorithm = config.algorithm
         self.beta_dpo = 0.0
+        self.statistics: dict[str, float] = {}
+        """What the newest batch's targets report."""
         self._reward_model, self._reference = self._load_frozen()
         self._initial: Policy | None = None
         advantage = config.algorithm.advantage
@@ -131,6 +134,7 @@ class Estimator:
             assert support is not None
             if isinstance(algorithm.advantage, SampledAdvantage):
                 self._spread(batch, support, algorithm)
+            self.statistics = {"train/advantage_std_steps": raw_spread(support)}
             shift_N1, divisor_N1 = shift_and_divisor(
                 support.advantages_NK,
                 support.valid_NK,
@@ -140,6 +144,7 @@ class Estimator:
             )
             support.advantages_NK = (support.advantages_NK - shift_N1) / divisor_N1
             support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
+            self.statistics |= support_metrics(support, algorithm)
         return batch
 
     def _sampled(self, advantage: SampledAdvantage, rollouts: list[Rollout], batch: Batch) -> Tensor:

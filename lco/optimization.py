@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lco.config import Optimizer
+from lco.diagnostics import mean_gradient_norm, projection_parameters
 from lco.stage import NonFinite
 
 MAX_SKIPPED_STEPS = 3
@@ -43,6 +44,7 @@ class Fitting:
         self.config = config
         self.total_steps = total_steps
         self.optimizer = make_optimizer(model, config)
+        self._projections = projection_parameters(model)
         self.num_skipped_in_a_row = 0
 
     def update(self, step: int, losses: Iterable[Tensor]) -> dict[str, float]:
@@ -53,7 +55,8 @@ class Fitting:
                 made one at a time: each is backpropagated before the next is asked for.
 
         Returns:
-            `train/loss`, `train/grad_norm` (before clipping) and `train/learning_rate`.
+            `train/loss`, `train/grad_norm`, `train/grad_norm_qkv` (both before clipping) and `train/learning_rate`.
+            The device is waited for once, after the last micro-batch.
 
         Raises:
             NonFinite: three steps in a row were skipped.
@@ -62,12 +65,14 @@ class Fitting:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
+        total_loss = torch.zeros(())
         for loss in losses:
             loss.backward()
-            total += loss.item()
+            total_loss = total_loss.to(loss.device, torch.float64) + loss.detach()
+        numbers = [total_loss, mean_gradient_norm(self._projections).to(total_loss)]
         limit = self.config.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        numbers.append(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).to(total_loss))
+        total, norm_qkv, norm = torch.stack(numbers).tolist()
         if math.isfinite(norm) and math.isfinite(total):
             self.optimizer.step()
             self.num_skipped_in_a_row = 0
@@ -77,4 +82,5 @@ class Fitting:
                 raise NonFinite(
                     f"loss or gradient not finite in {MAX_SKIPPED_STEPS} steps in a row, last at step {step + 1}"
                 )
-        return {"train/loss": total, "train/grad_norm": norm, "train/learning_rate": rate}
+        metrics = {"train/loss": total, "train/grad_norm": norm, "train/learning_rate": rate}
+        return metrics | ({"train/grad_norm_qkv": norm_qkv} if self._projections else {})
