@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lco import distributed
 from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, LogprobAdvantage, SampledAdvantage
 from lco.advantages import (
     batch_scaled,
@@ -101,10 +102,8 @@ class Estimator:
     @torch.no_grad()
     def batch(self, rollouts: list[Rollout], iteration: int = 0) -> Batch:
         """The rollouts of one iteration as one batch, with behaviour log-probabilities and advantages."""
-        parts = [
-            self._scored(rollouts[start : start + self.config.micro_batch_size])
-            for start in range(0, len(rollouts), self.config.micro_batch_size)
-        ]
+        pieces = distributed.cut(rollouts, self.config.micro_batch_size)
+        parts = distributed.gather([self._scored(piece) for piece in distributed.share(pieces)])
         batch = _joined(parts, rollouts, self.policy.device)
         algorithm = self.algorithm
         if isinstance(algorithm.advantage, SampledAdvantage):

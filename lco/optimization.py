@@ -1,12 +1,13 @@
 """AdamW, its schedule, and one guarded optimizer step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lco.config import Optimizer
+from lco.distributed import Parallel, Replica, summed, whole
 from lco.stage import NonFinite
 
 MAX_SKIPPED_STEPS = 3
@@ -36,24 +37,25 @@ def learning_rate(config: Optimizer, step: int, total_steps: int) -> float:
 
 
 class Fitting:
-    """An optimizer with its schedule: turns the losses of one step into one update."""
+    """An optimizer with its schedule: turns the losses of one step into one update of a model, on all processes."""
 
-    def __init__(self, model: nn.Module, config: Optimizer, total_steps: int) -> None:
+    def __init__(self, model: nn.Module, config: Optimizer, total_steps: int, parallel: Parallel = "ddp") -> None:
         self.model = model
         self.config = config
         self.total_steps = total_steps
+        self.replica = Replica(model, parallel)
         self.optimizer = make_optimizer(model, config)
         self.num_skipped_in_a_row = 0
 
-    def update(self, step: int, losses: Iterable[Tensor]) -> dict[str, float]:
+    def update(self, step: int, losses: Sequence[Callable[[], Tensor]]) -> dict[str, float]:
         """Sums the gradients of the losses, clips and applies them; a step that is not finite is skipped and counted.
 
         Args:
-            losses: one scalar per micro-batch, each already weighted so that they add up to the step's loss. They are
-                made one at a time: each is backpropagated before the next is asked for.
+            losses: each makes one micro-batch's loss, a scalar, already weighted so that those of all processes add up
+                to the step's loss. It is backpropagated before the next is made. Every process has equally many.
 
         Returns:
-            `train/loss`, `train/grad_norm` (before clipping) and `train/learning_rate`.
+            `train/loss`, `train/grad_norm` (before clipping) and `train/learning_rate`, the same on every process.
 
         Raises:
             NonFinite: three steps in a row were skipped.
@@ -63,11 +65,12 @@ class Fitting:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for loss in losses:
-            loss.backward()
-            total += loss.item()
+        for position, make_loss in enumerate(losses, start=1):
+            total += self.replica.backward(make_loss, is_last=position == len(losses)).item()
+        device = next(self.model.parameters()).device
+        total = summed({"loss": torch.tensor(total, dtype=torch.float64, device=device)})["loss"].item()
         limit = self.config.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)).item()
         if math.isfinite(norm) and math.isfinite(total):
             self.optimizer.step()
             self.num_skipped_in_a_row = 0

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from lco.config import LlamaInit, StageConfig
+from lco.distributed import held_like, rank, whole, whole_state
 from lco.seeds import derived_seed
 
 disable_progress_bar()  # a run's log is read as lines
@@ -129,9 +130,11 @@ class Policy:
 
     def save(self, directory: Path) -> None:
         """Writes safetensors weights, configuration and tokenizer, readable by `load_policy` and by transformers."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(directory, safe_serialization=True)
-        self.tokenizer.save_pretrained(directory)
+        weights = whole_state(self.model)
+        if rank() == 0:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.model.save_pretrained(directory, state_dict=weights, safe_serialization=True)
+            self.tokenizer.save_pretrained(directory)
 
 
 def device_of(config: StageConfig) -> torch.device:
@@ -264,6 +267,8 @@ class RewardModel:
 def save_reward_model(policy: Policy, reference_directory: Path, beta_dpo: float, directory: Path) -> None:
     """Writes pi_dpo with its reference in `reference/` and its beta in `reward_model.json`."""
     policy.save(directory)
+    if rank() > 0:
+        return
     shutil.copytree(
         reference_directory,
         directory / REFERENCE,
@@ -318,9 +323,9 @@ def copy_weights(path: Path, model: nn.Module) -> None:
     stored = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(stored[name])
+            parameter.copy_(held_like(stored[name], parameter))
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter once, tied ones under their first name."""
-    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    return {name: whole(parameter.detach()).contiguous() for name, parameter in model.named_parameters()}

@@ -11,12 +11,13 @@ where the paper z-scores per time step.
 import random
 import sys
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lco import distributed
 from lco.algorithms import Algorithm, LcoConfig, TrainConfig
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.collection import collect
@@ -40,7 +41,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
         ValueError: an input is wrong.
         NonFinite: three steps in a row had no finite gradient.
     """
-    torch.set_num_threads(config.threads)
+    distributed.join(config)
     policy = load_policy(Path(config.policy), config)
     estimator = Estimator(config, policy)
     algorithm = estimator.algorithm
@@ -48,7 +49,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
     validator = Validator(config.validation, policy) if config.validation else None
     steps_per_iteration = config.inner_epochs * config.steps_per_epoch
     total_steps = config.iterations * steps_per_iteration
-    fitting = Fitting(policy.model, config.optimizer, total_steps)
+    fitting = Fitting(policy.model, config.optimizer, total_steps, config.parallel)
     if isinstance(algorithm, LcoConfig) and algorithm.anchor == "current" and steps_per_iteration > 1:
         stage.event("warning", "anchor: `current` moves the target with the policy; several steps on one sample add up")
     step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer)
@@ -67,8 +68,9 @@ def train(config: TrainConfig, stage: Stage) -> None:
         started = time.monotonic()
         metrics: dict[str, float] = {}
         if inner_step == 0:
-            rollouts = collect(config, policy, prompts, iteration)
-            batch = estimator.batch(rollouts, iteration)
+            with fitting.replica.unsharded():
+                rollouts = collect(config, policy, prompts, iteration)
+                batch = estimator.batch(rollouts, iteration)
             metrics |= rollout_metrics(rollouts, batch)
             if estimator.has_reference:
                 gaps_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
@@ -78,10 +80,11 @@ def train(config: TrainConfig, stage: Stage) -> None:
         metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == total_steps):
-            metrics |= validator.measure()
+            with fitting.replica.unsharded():
+                metrics |= validator.measure()
         metrics["time/step_seconds"] = time.monotonic() - started
         stage.metrics(step, metrics)
-        if stage.is_stopping and step < total_steps:
+        if distributed.any_of(stage.is_stopping) and step < total_steps:
             checkpoint()
             raise Stopped
         if step % config.checkpoint_every_steps == 0 and step < total_steps:
@@ -114,7 +117,7 @@ def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: in
 def fit(
     policy: Policy, fitting: Fitting, algorithm: Algorithm, batch: Batch, micro_batch_size: int, step: int
 ) -> dict[str, float]:
-    """One optimizer step on a batch, in micro-batches.
+    """One optimizer step on a batch, in micro-batches that the processes share.
 
     Returns:
         Loss, gradient norm, learning rate and the token means of `diagnostics.token_sums`.
@@ -122,18 +125,26 @@ def fit(
     loss_function = LOSSES[type(algorithm)]
     sums: dict[str, Tensor] = {}
 
-    def losses() -> Iterator[Tensor]:
-        for start in range(0, len(batch.num_tokens_B), micro_batch_size):
-            stop = min(start + micro_batch_size, len(batch.num_tokens_B))
-            micro = batch.select(torch.arange(start, stop, device=batch.num_tokens_B.device))
-            logits_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
-            for name, value in token_sums(logits_NV.detach(), micro, algorithm).items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value
-            yield (loss_function(logits_NV, micro, algorithm) * micro.weights_N).sum()
+    def loss_of(indices_B: Tensor, is_mine: bool) -> Tensor:
+        micro = batch.select(indices_B)
+        logits_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
+        for name, value in token_sums(logits_NV.detach(), micro, algorithm).items():
+            counted = value if is_mine else torch.zeros_like(value)
+            sums[name] = sums.get(name, torch.zeros_like(value)) + counted
+        return (loss_function(logits_NV, micro, algorithm) * micro.weights_N).sum() * is_mine
 
-    metrics = fitting.update(step, losses())
+    cuts = micro_batches(batch, micro_batch_size, algorithm.token_reduction)
+    metrics = fitting.update(step, [partial(loss_of, *dealt) for dealt in distributed.rounds(cuts)])
     num_tokens = len(batch.actions_N)
-    return metrics | {f"train/{name}": (value / num_tokens).item() for name, value in sums.items()}
+    return metrics | {f"train/{name}": total.item() / num_tokens for name, total in distributed.summed(sums).items()}
+
+
+def micro_batches(batch: Batch, size: int, token_reduction: str) -> list[Tensor]:
+    """Positions of the sequences of each micro-batch; smaller ones where a process would have none otherwise."""
+    num_sequences = len(batch.num_tokens_B)
+    if token_reduction != "micro-mean":  # which is a mean over the micro-batches as configured
+        size = min(size, -(-num_sequences // distributed.count()))
+    return list(torch.arange(num_sequences, device=batch.num_tokens_B.device).split(size))
 
 
 def rollout_metrics(rollouts: list[Rollout], batch: Batch) -> dict[str, float]:
@@ -150,4 +161,4 @@ def rollout_metrics(rollouts: list[Rollout], batch: Batch) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(TrainConfig, train))
+    sys.exit(run_stage(TrainConfig, train, is_shared=True))
