@@ -132,6 +132,21 @@ class Optimizer(Config):
     """Global gradient norm above which gradients are scaled down; 0 never clips."""
 
 
+class OptimalPolicySource(Config):
+    """The optimal policy pi* (Eq. 6) of a policy and a DPO reward model, decoded from without training: at each token
+    softmax(z + A / beta), three forward passes.
+    """
+
+    policy: ModelSource
+    """The policy whose logits z the advantage is added to."""
+    reward_model: RewardModelSource
+    """The reward model with its reference: A = beta_dpo log(pi_dpo / pi_ref)."""
+    beta: PositiveFloat | Literal["beta-dpo"] = "beta-dpo"
+    """Strength of the KL term, advantage per nat; `beta-dpo` takes the reward model's."""
+    reference_kl: NonNegativeFloat = 0.0
+    """lambda of the pull A - lambda beta_dpo log(pi / pi_ref): with 1 and beta = beta_dpo, pi* is pi_dpo itself."""
+
+
 class LlamaInit(Config):
     """A Llama policy with random weights and a character tokenizer: small enough to train from scratch on a CPU."""
 
@@ -176,6 +191,8 @@ class StageConfig(Config):
     """`auto` takes a GPU when the process sees one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the matrix products. Weights, optimizer state, softmax, KL and losses are float32 always."""
+    system_prompt: Annotated[str, Field(max_length=16_384)] = ""
+    """What the chat template says before every prompt; empty for nothing. Refused where the tokenizer has none."""
     threads: PositiveInt = 1
     """CPU threads of torch; part of the configuration because it can change the last bit of a sum."""
 

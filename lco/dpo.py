@@ -16,8 +16,9 @@ from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import DpoConfig
 from lco.log_probs import action_log_probs
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy, save_reward_model
+from lco.policy import Policy, load_policy
 from lco.prompts import read_jsonl, text_field
+from lco.reward_model import save_reward_model
 from lco.rollout import sequence_tensors
 from lco.seeds import derived_seed
 from lco.stage import Stage, Stopped, run_stage

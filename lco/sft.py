@@ -11,9 +11,10 @@ from torch import Tensor
 from lco import distributed
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import LlamaInit, SftConfig
+from lco.initial import initial_policy
 from lco.losses import sft
 from lco.optimization import Fitting
-from lco.policy import Policy, initial_policy, load_policy
+from lco.policy import Policy, load_policy
 from lco.prompts import load_prompts
 from lco.rollout import sequence_tensors
 from lco.seeds import derived_seed

@@ -8,9 +8,10 @@ import torch
 
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import Optimizer, StageConfig
+from lco.initial import initial_policy
 from lco.manifest import read_manifest
 from lco.optimization import Fitting
-from lco.policy import have_same_weights, initial_policy
+from lco.policy import have_same_weights
 from tests.lco.conftest import TINY
 from tests.lco.launcher import records
 

@@ -9,7 +9,8 @@ import torch
 
 from lco.config import DpoConfig, StageConfig
 from lco.dpo import Pair, _load_pairs, _losses, _score_reference, _sequence_log_probs, dpo_loss, tune
-from lco.policy import have_same_weights, load_policy, load_reward_model
+from lco.policy import have_same_weights, load_policy
+from lco.reward_model import load_reward_model
 from tests.lco.launcher import metrics
 
 ROWS = [{"prompt": f"{n}+1=", "chosen": f"{n}+1={n + 1}", "rejected": f"{n}+1={n}"} for n in range(1, 9)]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lco.config import SftConfig, StageConfig
-from lco.policy import initial_policy, load_policy
+from lco.initial import initial_policy
+from lco.policy import load_policy
 from lco.sft import _losses, warm_up
 from lco.stage import Stage
 from tests.lco.conftest import TINY
