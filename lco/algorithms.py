@@ -197,6 +197,9 @@ class TrainConfig(TrainingStageConfig):
         advantage = self.algorithm.advantage
         if isinstance(advantage, SampledAdvantage) and advantage.estimator in GROUP_ESTIMATORS and self.group_size < 2:
             raise ValueError(f"group_size: the {advantage.estimator} advantage needs at least 2 completions per prompt")
+        asked = [name for name, is_asked in self.diagnostics.model_dump().items() if is_asked]
+        if asked and self.parallel != "ddp":
+            raise ValueError(f"diagnostics.{asked[0]}: its own backward passes need `parallel` ddp")
         if self.diagnostics.gradient_bound:
             if not isinstance(self.algorithm, LcoConfig):
                 raise ValueError("diagnostics.gradient_bound: Proposition 4.7 is about the LCO objectives")

@@ -205,6 +205,9 @@ class TrainingStageConfig(StageConfig):
     micro_batch_size: PositiveInt = 64
     """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
     (unless an algorithm's `token_reduction` is `micro-mean`)."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
+    sharded over them (`fsdp2`). The numbers are the same."""
     checkpoint_every_steps: PositiveInt = 50
     """Optimizer steps between two resumable checkpoints."""
     keep_checkpoints: PositiveInt = 2

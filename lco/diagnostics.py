@@ -13,6 +13,7 @@ from lco.advantages import log_mass_outside, support_moments
 from lco.algorithms import LcoConfig, LcoKld, LcoLch, LcoLogitConfig
 from lco.baselines import ClippedConfig, DistillationConfig, MiniLlm
 from lco.distillation import teacher_log_probs
+from lco.distributed import whole
 from lco.log_probs import action_log_probs, kl_divergence
 from lco.policy_gradients import importance_ratio
 from lco.rollout import Batch, Rollout, Support
@@ -45,7 +46,7 @@ def projection_parameters(model: nn.Module) -> list[Tensor]:
 
 def mean_gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """Mean of the gradients' Frobenius norms; over the q/k/v projections it is the norm in the paper's figures."""
-    norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
+    norms = [whole(parameter.grad.norm()) for parameter in parameters if parameter.grad is not None]
     return torch.stack(norms).mean() if norms else torch.zeros(())
 
 
