@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from lco.config import Lora
 
@@ -53,7 +54,7 @@ def add_adapter(model: PreTrainedModel, adapter: Lora, seed: int) -> None:
     The adapter's weights are float32, whatever the base's are.
 
     Raises:
-        ValueError: the model has none of the target modules.
+        ValueError: the model has none of the target modules, or one of them is no linear layer below the head.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -62,19 +63,23 @@ def add_adapter(model: PreTrainedModel, adapter: Lora, seed: int) -> None:
         r=adapter.rank,
         lora_alpha=cast(int, adapter.alpha),
         target_modules=targets if isinstance(targets, str) else list(targets),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
     model.requires_grad_(False)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would compute in bfloat16 where there is no gradient: another function than the trained one.
-            module.support_avx512bf16_for_cpu = False
+            cast(Any, module).support_avx512bf16_for_cpu = False
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             inject_adapter_in_model(config, model, adapter_name=_NAME)
         except ValueError as error:  # peft's own words go on for a screen
             raise ValueError(f"adapter.target_modules: no linear layer of the model is called {targets}") from error
+    for name, layer in adapted_layers(model):
+        if _NAME not in layer.lora_A or model.get_submodule(name) is model.get_output_embeddings():
+            raise ValueError(f"adapter.target_modules: {name} is the head, or no linear layer")
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
@@ -102,44 +107,48 @@ def switched_off(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def plain_weights(model: PreTrainedModel, *, is_merged: bool) -> dict[str, Tensor]:
+def plain_weights(model: PreTrainedModel, state: dict[str, Tensor], *, is_merged: bool) -> dict[str, Tensor]:
     """Float32 weights under the names of the plain architecture: adapters added to what they adapt, or left out.
 
     4-bit weights are expanded, so that a merged model is the very function that was trained. Weights that nothing
     changes are not copied where they are float32 already.
+
+    Args:
+        state: the model's, every tensor in one piece.
     """
     layers = dict(adapted_layers(model))
     weights: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         owner, _, leaf = name.rpartition(".")
-        layer_name = owner.removesuffix(".base_layer")
         if "lora_" in name or leaf not in ("weight", "bias"):
             continue  # an adapter's own weights, and the scales of 4-bit ones
-        if layer_name in layers and leaf == "weight":
-            layer = layers[layer_name]
-            weight = _expanded(layer.get_base_layer())
-            weights[f"{layer_name}.weight"] = (
-                weight + cast(Any, layer).get_delta_weight(_NAME).to(weight) if is_merged else weight
-            )
-        else:
-            weights[f"{layer_name}.{leaf}"] = (
-                _expanded(model.get_submodule(owner)) if leaf == "weight" else tensor.float()
-            )
+        plain_name = owner.removesuffix(".base_layer")
+        weight = _expanded(model.get_submodule(owner), tensor) if leaf == "weight" else tensor.float()
+        if is_merged and leaf == "weight" and plain_name in layers:
+            weight = weight + _difference(layers[plain_name], plain_name, state).to(weight)
+        weights[f"{plain_name}.{leaf}"] = weight
     return weights
 
 
-def _expanded(module: nn.Module) -> Tensor:
+def _difference(layer: "LoraLayer", name: str, state: dict[str, Tensor]) -> Tensor:
+    """(alpha / rank) B A of a layer, in the orientation of its weight."""
+    product: Tensor = (
+        state[f"{name}.lora_B.{_NAME}.weight"] @ state[f"{name}.lora_A.{_NAME}.weight"] * layer.scaling[_NAME]
+    )
+    return product.T if getattr(layer, "fan_in_fan_out", False) else product
+
+
+def _expanded(module: nn.Module, weight: Tensor) -> Tensor:
     """A layer's weight as float32, whatever it is stored as."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    if not hasattr(weight, "quant_state"):
-        return weight.detach().float()
+    held: Any = module.weight
+    if not hasattr(held, "quant_state"):
+        return weight.float()
     import bitsandbytes.functional
 
-    return bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state).float()
+    return bitsandbytes.functional.dequantize_4bit(held.data, held.quant_state).float()
 
 
-def plain_model(model: PreTrainedModel, *, is_merged: bool) -> PreTrainedModel:
+def plain_model(model: PreTrainedModel, state: dict[str, Tensor], *, is_merged: bool) -> PreTrainedModel:
     """The model as one of its plain architecture, with its adapter merged or left out; see `plain_weights`."""
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
@@ -147,20 +156,21 @@ def plain_model(model: PreTrainedModel, *, is_merged: bool) -> PreTrainedModel:
     config.dtype = torch.float32
     with torch.device("meta"):
         plain = cast(PreTrainedModel, AutoModelForCausalLM.from_config(config))
-    missing, unexpected = plain.load_state_dict(plain_weights(model, is_merged=is_merged), strict=False, assign=True)
+    weights = plain_weights(model, state, is_merged=is_merged)
+    missing, unexpected = plain.load_state_dict(weights, strict=False, assign=True)
     assert not missing and not unexpected, (missing, unexpected)
     plain.tie_weights()
     plain.generation_config = model.generation_config
     return plain
 
 
-def save_adapter(model: PreTrainedModel, directory: Path) -> None:
+def save_adapter(model: PreTrainedModel, state: dict[str, Tensor], directory: Path) -> None:
     """Writes the adapter alone, as `peft.PeftModel.from_pretrained` reads it onto the base model."""
     directory.mkdir(parents=True, exist_ok=True)
     cast(Any, model).peft_config[_NAME].save_pretrained(directory)
     weights = {
-        _IN_PEFT + name.replace(f".{_NAME}.", "."): parameter.detach().contiguous().cpu()
-        for name, parameter in model.named_parameters()
+        _IN_PEFT + name.replace(f".{_NAME}.", "."): tensor.detach().contiguous().cpu()
+        for name, tensor in state.items()
         if "lora_" in name
     }
     save_file(weights, directory / "adapter_model.safetensors", metadata={"format": "pt"})

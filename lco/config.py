@@ -141,6 +141,21 @@ class Optimizer(Config):
     """Global gradient norm above which gradients are scaled down; 0 never clips."""
 
 
+class OptimalPolicySource(Config):
+    """The optimal policy pi* (Eq. 6) of a policy and a DPO reward model, decoded from without training: at each token
+    softmax(z + A / beta), three forward passes.
+    """
+
+    policy: ModelSource
+    """The policy whose logits z the advantage is added to."""
+    reward_model: RewardModelSource
+    """The reward model with its reference: A = beta_dpo log(pi_dpo / pi_ref)."""
+    beta: PositiveFloat | Literal["beta-dpo"] = "beta-dpo"
+    """Strength of the KL term, advantage per nat; `beta-dpo` takes the reward model's."""
+    reference_kl: NonNegativeFloat = 0.0
+    """lambda of the pull A - lambda beta_dpo log(pi / pi_ref): with 1 and beta = beta_dpo, pi* is pi_dpo itself."""
+
+
 class LlamaInit(Config):
     """A Llama policy with random weights and a character tokenizer: small enough to train from scratch on a CPU."""
 
@@ -212,6 +227,14 @@ class Lora(Config):
 class TrainingStageConfig(StageConfig):
     """A stage with an optimizer and checkpoints."""
 
+    optimizer: Optimizer = Optimizer()
+    """The optimizer and its schedule."""
+    micro_batch_size: PositiveInt = 64
+    """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
+    (unless an algorithm's `token_reduction` is `micro-mean`)."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
+    sharded over them (`fsdp2`). The numbers are the same."""
     adapter: Lora | None = None
     """Train a low-rank adapter instead of the weights; null trains the weights. Published are the merged model and, in
     its `adapter/`, the adapter alone."""
@@ -221,16 +244,19 @@ class TrainingStageConfig(StageConfig):
     gradient_checkpointing: bool = False
     """Recompute each block's activations in the backward pass: about a third more time, far less memory, no other
     result."""
-
-    optimizer: Optimizer = Optimizer()
-    """The optimizer and its schedule."""
-    micro_batch_size: PositiveInt = 64
-    """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
-    (unless an algorithm's `token_reduction` is `micro-mean`)."""
     checkpoint_every_steps: PositiveInt = 50
     """Optimizer steps between two resumable checkpoints."""
     keep_checkpoints: PositiveInt = 2
     """Resumable checkpoints kept on disk, newest first."""
+
+    @model_validator(mode="after")
+    def _shards_are_of_one_type(self) -> Self:
+        if self.parallel == "fsdp2" and self.adapter:
+            if self.adapter.quantization != "none":
+                raise ValueError("adapter.quantization: 4-bit weights cannot be sharded; use `parallel` ddp")
+            if self.frozen_weights != "float32":
+                raise ValueError("frozen_weights: base and adapter are sharded together, in one type; use float32")
+        return self
 
 
 def _check_has_frozen_weights(config: TrainingStageConfig) -> None:

@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from lco.adapters import ADAPTER, add_adapter, plain_model, quantization, save_adapter, switched_off
 from lco.config import StageConfig, TrainingStageConfig
+from lco.distributed import held_like, rank, whole, whole_state
 from lco.safety import check_is_safe
 from lco.seeds import derived_seed
 
@@ -143,11 +144,16 @@ class Policy:
 
         An adapter is merged, and also written by itself into `adapter/`; one that is off is left out.
         """
+        weights = whole_state(self.model)
+        if rank() > 0:
+            return
         directory.mkdir(parents=True, exist_ok=True)
-        model = plain_model(self.model, is_merged=not self.is_adapter_off) if self.has_adapter else self.model
-        model.save_pretrained(directory, safe_serialization=True)
-        if self.has_adapter and not self.is_adapter_off:
-            save_adapter(self.model, directory / ADAPTER)
+        if self.has_adapter:
+            plain_model(self.model, weights, is_merged=not self.is_adapter_off).save_pretrained(directory)
+            if not self.is_adapter_off:
+                save_adapter(self.model, weights, directory / ADAPTER)
+        else:
+            self.model.save_pretrained(directory, state_dict=weights, safe_serialization=True)
         self.tokenizer.save_pretrained(directory)
 
 
@@ -295,11 +301,13 @@ def copy_weights(path: Path, model: nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                parameter.copy_(stored[name])
+                parameter.copy_(held_like(stored[name], parameter))
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
     """Every trained parameter once, tied ones under their first name: of a model with an adapter, the adapter."""
     return {
-        name: parameter.detach().contiguous() for name, parameter in model.named_parameters() if parameter.requires_grad
+        name: whole(parameter.detach()).contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lco.adapters import ADAPTER
 from lco.config import StageConfig
+from lco.distributed import rank
 from lco.policy import Policy, load_frozen
 
 REWARD_MODEL = "reward_model.json"
@@ -32,7 +33,9 @@ def save_reward_model(policy: Policy, reference_directory: Path, beta_dpo: float
     policy.save(directory)
     if policy.is_quantized:
         policy.base.save(directory / REFERENCE)
-    else:
+    if rank() > 0:
+        return
+    if not policy.is_quantized:
         shutil.copytree(
             reference_directory,
             directory / REFERENCE,

@@ -14,12 +14,14 @@ from lco.adapters import ADAPTER, quantization
 from lco.config import DpoConfig, Lora, SftConfig, StageConfig, TrainingStageConfig
 from lco.dpo import tune
 from lco.estimation import Estimator
-from lco.policy import have_same_weights, load_policy, load_trained, named_weights
+from lco.initial import initial_policy
+from lco.policy import Policy, have_same_weights, load_policy, load_trained, named_weights
 from lco.reward_model import load_reward_model, save_reward_model
 from lco.rollout import sample
 from lco.sft import warm_up
 from lco.stage import Stage, Stopped
 from lco.train import train
+from tests.lco.conftest import TINY
 from tests.lco.launcher import metrics
 
 CPU = StageConfig(device="cpu")
@@ -137,6 +139,30 @@ def test_targets_that_the_model_lacks_are_refused(tiny_model):
         load_trained(tiny_model, config)
 
 
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
+def test_head_and_embedding_get_no_adapter(tiny_model, name):
+    config = stage_config().model_copy(update={"adapter": Lora(target_modules=(name,))})
+    with pytest.raises(ValueError, match=f"{name} is the head, or no linear layer"):
+        load_trained(tiny_model, config)
+
+
+def test_a_model_of_transposed_layers_is_merged_too(tmp_path):
+    """GPT-2's linear layers hold their weight the other way around."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = initial_policy(TINY, CPU).tokenizer
+    sizes = {"vocab_size": 20, "n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    gpt2 = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1, resid_pdrop=0.5))
+    Policy(gpt2, tokenizer).save(tmp_path / "base")
+    policy = load_trained(tmp_path / "base", stage_config())
+    with torch.no_grad():
+        for parameter in named_weights(policy.model).values():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
+    policy.save(tmp_path / "merged")
+    torch.testing.assert_close(logits(load_policy(tmp_path / "merged", CPU)), logits(policy), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits(policy.base), logits(policy))
+
+
 def test_named_targets_get_an_adapter_and_the_others_none(tiny_model):
     config = stage_config().model_copy(update={"adapter": Lora(target_modules=("q_proj", "v_proj"))})
     names = {name.split(".")[-4] for name in named_weights(load_trained(tiny_model, config).model)}
@@ -184,9 +210,9 @@ def test_the_reference_of_a_run_with_an_adapter_is_its_own_memory(config_of, tin
     config = config_of("lco-kld", adapter=LORA)
     policy = load_trained(Path(config.policy), config)
     estimator = Estimator(config, policy)
-    assert estimator._initial is estimator._reference and estimator._initial.model is policy.model
+    assert estimator.scorer.initial is estimator.scorer.reference and estimator.scorer.initial.model is policy.model
     gc.collect()
-    models = {id(m) for m in (policy.model, estimator._reward_model.model, estimator._reference.model)}
+    models = {id(m) for m in (policy.model, estimator.scorer.reward_model.model, estimator.scorer.reference.model)}
     assert len(models) == 2
 
 
@@ -230,6 +256,16 @@ def test_supervised_and_preference_stages_train_adapters(tiny_model, tmp_path):
             "frozen_weights: without an adapter",
         ),
         (DpoConfig, {"frozen_weights": "bfloat16", "policy": "x", "pairs": "y"}, "frozen_weights: without an adapter"),
+        (
+            DpoConfig,
+            {"adapter": {"quantization": "nf4"}, "parallel": "fsdp2", "policy": "x", "pairs": "y"},
+            "adapter.quantization: 4-bit weights cannot be sharded",
+        ),
+        (
+            DpoConfig,
+            {"adapter": LORA, "frozen_weights": "bfloat16", "parallel": "fsdp2", "policy": "x", "pairs": "y"},
+            "frozen_weights: base and adapter",
+        ),
         (DpoConfig, {"adapter": {"rank": 0}, "policy": "x", "pairs": "y"}, "greater than 0"),
     ],
 )

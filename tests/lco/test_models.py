@@ -76,13 +76,13 @@ def test_padded_rows_are_in_no_target_and_no_support(config_of, series, name):
     policy = load_trained(Path(config.policy), config)
     estimator = Estimator(config, policy)
     batch = estimator.batch(collect(config, policy, load_prompts(config.prompts), 0))
-    assert estimator._reward_model.model.config.vocab_size == 71
-    assert estimator._reward_model.model.config.hidden_size == 24 and policy.model.config.hidden_size == 40
+    assert estimator.scorer.reward_model.model.config.vocab_size == 71
+    assert estimator.scorer.reward_model.model.config.hidden_size == 24 and policy.model.config.hidden_size == 40
     if batch.support.ids_NK is None:
         assert batch.support.behaviour_logits_NK.shape[1] == batch.support.advantages_NK.shape[1] == 64
     else:
         assert batch.support.ids_NK.max() < 64
-    logits = estimator._reward_model.token_logits(batch.input_ids_BT, batch.attention_mask_BT, batch.mask_BT)
+    logits = estimator.scorer.reward_model.token_logits(batch.input_ids_BT, batch.attention_mask_BT, batch.mask_BT)
     assert logits.shape[1] == 64
     torch.testing.assert_close(logits.softmax(-1).sum(-1), torch.ones(len(logits)))
 
