@@ -1,9 +1,9 @@
 """A stage as a process: `python -m lco.STAGE CONFIG.json RUN_DIR`. Progress out, orders to stop in. No torch.
 
-Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to (a checkpoint is saved), 2 a mistake in the
-configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end of the pipe `LCO_PARENT_FD` both
-ask to stop (under torchrun, which hands no pipe on, the end of torchrun); an orphan that has not stopped after
-`ORPHAN_SECONDS` ends itself. A finished run directory is left as it is.
+Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to or paused by its collapse watch (with a
+checkpoint), 2 a mistake in the configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end
+of the pipe `LCO_PARENT_FD` both ask to stop (under torchrun, which hands no pipe on, the end of torchrun); an orphan
+that has not stopped after `ORPHAN_SECONDS` ends itself. A finished run directory is left as it is.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lco.config import Config, sources
+from lco.metrics import METRICS
 from lco.run_directory import ERROR, is_finished, outputs, settle_configuration, write_error
 
 EXIT_STOPPED = 75
@@ -41,6 +42,14 @@ class Stopped(Exception):
 
 class NonFinite(Exception):
     """Losses or gradients were not finite, several steps in a row."""
+
+
+class Collapsed(Exception):
+    """The collapse watch ended the run; its newest checkpoint is from before the collapse."""
+
+
+class Paused(Exception):
+    """The collapse watch wants a person to look; the state is saved, and the stage goes on when it is started again."""
 
 
 class Stage:
@@ -95,10 +104,11 @@ class Stage:
         self._write({"type": "progress", "step": step, "total": total, "message": message})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Named numbers of one step; also a line of the log."""
+        """Named numbers of one step; the chief ones are also a line of the log."""
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         self._write({"type": "metrics", "step": step, "values": finite})
-        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in values.items())
+        chief = {key: value for key, value in values.items() if key not in METRICS or METRICS[key].is_logged}
+        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in chief.items())
         self.say(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}")
 
     def checkpoint(self, step: int, directory: Path) -> None:
@@ -158,6 +168,10 @@ def run_stage(
     except Stopped:
         stage.say("stopped; the state is saved")
         return EXIT_STOPPED
+    except Paused as pause:
+        stage.say(f"paused; the state is saved: {pause}")
+        write_error(stage.run_dir, {"outcome": "paused", "code": "Paused", "message": str(pause)[:4000]})
+        return EXIT_STOPPED
     except Exception as error:
         outcome = classify(error)
         if outcome != "user":
@@ -206,7 +220,9 @@ def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
 
 
 def classify(error: Exception) -> str:
-    """Whose fault an exception is: `user`, `oom`, `non_finite` or `infra`."""
+    """Whose fault an exception is: `user`, `oom`, `non_finite`, `collapsed` or `infra`."""
+    if isinstance(error, Collapsed):
+        return "collapsed"
     if isinstance(error, NonFinite):
         return "non_finite"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
