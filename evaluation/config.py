@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
-from lco.config import Fraction, ModelSource, StageConfig
+from lco.config import Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
 
@@ -71,8 +71,9 @@ BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator=
 class EvalConfig(StageConfig):
     """Pass@1 of one policy on benchmarks, over decodings and eval seeds."""
 
-    policy: ModelSource
-    """The policy to evaluate. A reward model is one too: it is sampled."""
+    policy: ModelSource | OptimalPolicySource
+    """The policy to evaluate. A reward model is one too: it is sampled. So is pi*, decoded from a policy and a reward
+    model without training."""
     benchmarks: Annotated[list[BenchmarkConfig], Field(min_length=1)]
     """What is measured; one entry per benchmark name."""
     decodings: Annotated[list[DecodingLabel], Field(min_length=1)] = ["t0.6-p0.95"]

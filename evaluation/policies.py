@@ -9,46 +9,52 @@ import torch
 from evaluation.config import EvalConfig
 from evaluation.generation import Generation, Request
 from evaluation.records import content_key
-from lco.config import ModelSource, Sampling, StageConfig
+from lco.config import ModelSource, OptimalPolicySource, RewardModelSource, Sampling, Source, StageConfig
 from lco.manifest import MANIFEST, file_sha256
-from lco.policy import Policy, load_policy
+from lco.optimal_policy import load_decodable
+from lco.policy import Policy
 from lco.rollout import sample, sequence_tensors
-from lco.safety import check_is_safe
 
 _SLACK_TOKENS = 4
 """Tokens beyond one a byte among which a stop string is looked for."""
 
 
-def open_policy(config: EvalConfig) -> "PolicyGenerator":
-    """The generator of the policy that an evaluation measures. Nothing but its files' hashes is read before it is used.
+LocalPolicy = ModelSource | OptimalPolicySource
+"""Policies whose weights are on this machine."""
+
+
+def open_policy(source: LocalPolicy, config: EvalConfig) -> "PolicyGenerator":
+    """The generator of a policy on this machine. Nothing but its files' hashes is read before it is used.
 
     Raises:
-        ValueError: there is no model, or one that could run code when loaded.
+        ValueError: there is no model.
     """
     torch.set_num_threads(config.threads)
-    return PolicyGenerator(
-        lambda: _load(config.policy, config), policy_fingerprint(config.policy, config), config.batch_size
-    )
+    fingerprint = policy_fingerprint(source, config)
+    return PolicyGenerator(lambda: load_decodable(source, config), fingerprint, config.batch_size)
 
 
-def _load(source: ModelSource, config: StageConfig) -> Policy:
-    return load_policy(Path(source), config)
-
-
-def policy_fingerprint(source: ModelSource, config: StageConfig) -> str:
-    """Hash of every file that makes the policy what it is, and of the type of its matrix products.
+def policy_fingerprint(source: LocalPolicy, config: StageConfig) -> str:
+    """Hash of every file that makes the policy what it is, of how they are combined, and of the matrix products' type.
 
     Raises:
-        ValueError: there is no model, or one that could run code when loaded.
+        ValueError: there is no model.
     """
+    if isinstance(source, str):
+        return content_key(files=_hashes(source), precision=config.precision)
+    combined = source.model_dump(mode="json")
+    for name, field in type(source).model_fields.items():
+        if any(isinstance(mark, Source) for mark in field.metadata):
+            combined[name] = _hashes(combined[name])
+    return content_key(combined=combined, precision=config.precision)
+
+
+def _hashes(source: ModelSource | RewardModelSource) -> dict[str, str]:
     directory = Path(source)
-    check_is_safe(directory)
-    files = {
-        path.relative_to(directory).as_posix(): file_sha256(path)
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
-    }
-    return content_key(files=files, precision=config.precision)
+    files = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != MANIFEST]
+    if not files:
+        raise ValueError(f"policy: {directory} holds no model")
+    return {path.relative_to(directory).as_posix(): file_sha256(path) for path in files}
 
 
 class PolicyGenerator:

@@ -75,7 +75,7 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
 
 def open_generator(config: EvalConfig) -> Generator:
     """What completes for the policy of an evaluation."""
-    return open_policy(config)
+    return open_policy(config.policy, config)
 
 
 def _headline(row: Result, benchmarks: Sequence[Benchmark[Any]]) -> str:
@@ -211,7 +211,10 @@ class _Work:
         results = Results(
             rows=rows,
             configurations={one.configuration_hash: one.configuration for one in self._passes},
-            policy={"source": self._config.policy, "fingerprint": self._generator.fingerprint},
+            policy={
+                "source": self._config.model_dump(mode="json")["policy"],
+                "fingerprint": self._generator.fingerprint,
+            },
         )
         (self._stage.run_dir / RESULTS).write_text(json.dumps(results.document(), indent=1, allow_nan=False))
         if failure is not None:

@@ -230,7 +230,7 @@ def test_an_evaluation_killed_or_stopped_anywhere_leaves_the_same_bytes_when_res
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_an_evaluation_killed_at_twenty_places_leaves_the_same_bytes_when_resumed(document, launcher, tmp_path):
-    document["benchmarks"] = [SUMS | {"problems": SUMS["problems"] | {"num_problems": 300, "num_terms": 4}, "max_tokens": 40}]
+    document["benchmarks"] = [SUMS | {"problems": SUMS["problems"] | {"num_problems": 300, "num_terms": 4}}]
     document |= {"batch_size": 4, "samples_per_example": 2}
     sweep(document, launcher, tmp_path, [signal.SIGKILL] * 20)
 
