@@ -51,7 +51,7 @@ def get_output(
     database: DatabaseDep,
     settings: SettingsDep,
     run_id: str,
-    name: Annotated[str, Path(pattern="^[a-z]{1,32}$", description="`completions`, `pairs`, `results`, `score`, ...")],
+    name: Annotated[str, Path(max_length=64, description="`completions`, `pairs`, `results`, `score`, ...")],
 ) -> Response:
     """One published file, whole or by byte ranges."""
     identifier = parse_id("run", run_id)
