@@ -13,12 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lco.manifest import Manifest, newest_checkpoint, step_order, sync_directory, write_manifest
+from lco.optimization import Fitting
 from lco.policy import Policy, copy_weights, named_weights
 from lco.stage import Stage
 
 _WEIGHTS = "weights.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
 _BUFFER = "buffer.safetensors"
+_CRITIC = "critic.safetensors"
+_CRITIC_OPTIMIZER = "critic-optimizer.safetensors"
 _STATE = "state.json"
 
 
@@ -30,12 +33,14 @@ def save_checkpoint(
     state: dict[str, Any],
     buffer: dict[str, Tensor] | None,
     keep: int,
+    critic: Fitting | None = None,
 ) -> None:
     """Writes `checkpoints/step-NNNNNN` whole or not at all, and drops those older than the newest `keep`.
 
     Args:
         state: counters, as JSON.
         buffer: tensors of a half-used rollout buffer; None between iterations.
+        critic: the second model in training, where there is one.
     """
     root = stage.run_dir / "checkpoints"
     final = root / f"step-{step:06d}"
@@ -46,6 +51,9 @@ def save_checkpoint(
     save_file(_optimizer_tensors(optimizer), temporary / _OPTIMIZER)
     if buffer is not None:
         save_file(buffer, temporary / _BUFFER)
+    if critic is not None:
+        save_file(named_weights(critic.model), temporary / _CRITIC)
+        save_file(_optimizer_tensors(critic.optimizer), temporary / _CRITIC_OPTIMIZER)
     (temporary / _STATE).write_text(json.dumps(state))
     names = sorted(path.name for path in temporary.iterdir())
     write_manifest(temporary, step=step, outputs={}, include=names)
@@ -60,7 +68,7 @@ def save_checkpoint(
 
 
 def restore_checkpoint(
-    stage: Stage, policy: Policy, optimizer: torch.optim.Optimizer
+    stage: Stage, policy: Policy, optimizer: torch.optim.Optimizer, critic: Fitting | None = None
 ) -> tuple[int, dict[str, Any], dict[str, Tensor] | None]:
     """Loads the newest verified checkpoint of this run into policy and optimizer.
 
@@ -73,6 +81,9 @@ def restore_checkpoint(
     directory = manifest.directory
     copy_weights(directory / _WEIGHTS, policy.model)
     _load_optimizer(optimizer, load_file(directory / _OPTIMIZER))
+    if critic is not None:
+        copy_weights(directory / _CRITIC, critic.model)
+        _load_optimizer(critic.optimizer, load_file(directory / _CRITIC_OPTIMIZER))
     buffer_path = directory / _BUFFER
     buffer = None
     if buffer_path.exists():

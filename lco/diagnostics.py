@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from lco.algorithms import LcoKld
-from lco.baselines import ClippedConfig, MiniLlm
 from lco.log_probs import action_log_probs, kl_divergence
-from lco.policy_gradients import importance_ratio
+from lco.policy_gradients import RatioConfig, clip_bounds, importance_ratio
 from lco.rollout import Batch
 from lco.targets import target_log_probs
 
@@ -42,9 +41,10 @@ def token_sums(logits_NV: Tensor, batch: Batch, algorithm: object) -> dict[str, 
         sums["kl_old_k3"] = (log_ratio_N.exp() * log_ratio_N - log_ratio_N.exp() + 1).sum()
     if isinstance(algorithm, LcoKld):
         sums["kl_target"] = kl_divergence(target_log_probs(log_probs_NV, batch, algorithm), log_probs_NV).sum()
-    if isinstance(algorithm, ClippedConfig | MiniLlm):
+    if isinstance(algorithm, RatioConfig):
         ratio_N = importance_ratio(actions_N, batch, algorithm)
-        above_N = (batch.advantages_N > 0) & (ratio_N > 1 + algorithm.clip_high)
-        below_N = (batch.advantages_N < 0) & (ratio_N < 1 - algorithm.clip_low)
+        low_N, high_N = clip_bounds(batch, algorithm)
+        above_N = (batch.advantages_N > 0) & (ratio_N > high_N)
+        below_N = (batch.advantages_N < 0) & (ratio_N < low_N)
         sums["clip_fraction"] = (above_N | below_N).float().sum()
     return sums
