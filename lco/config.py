@@ -3,10 +3,12 @@
 Algorithms and advantage estimators are in `algorithms.py`; evaluation has its own `evaluation/config.py`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.fields import FieldInfo
 
 
 class Config(BaseModel):
@@ -34,6 +36,30 @@ RewardModelSource = Annotated[str, Source("reward-model"), _SOURCE]
 
 DataSource = Annotated[str, Source("data"), _SOURCE]
 """A JSON Lines file: a path; over HTTP `job:NAME` (pairs) or `data:RELATIVE/PATH` below the operator's data root."""
+
+
+def sources(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Source, str]]:
+    """Every input of a configuration: where it stands, what is needed, and what it says."""
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        here = (*pointer, name)
+        if isinstance(value, str) and (source := _source_of(field)) is not None:
+            yield here, source, value
+        elif isinstance(value, Config):
+            yield from sources(value, here)
+        elif isinstance(value, list | tuple):
+            for position, item in enumerate(value):
+                if isinstance(item, Config):
+                    yield from sources(item, (*here, str(position)))
+
+
+def _source_of(field: FieldInfo) -> Source | None:
+    """The mark of a field, also where the annotated type is one member of a union."""
+    marks = [*field.metadata]
+    for member in getattr(field.annotation, "__args__", ()):
+        marks += getattr(member, "__metadata__", ())
+    return next((mark for mark in marks if isinstance(mark, Source)), None)
+
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Extraction = Literal["last-equals", "boxed", "final-number"]
@@ -205,6 +231,9 @@ class TrainingStageConfig(StageConfig):
     micro_batch_size: PositiveInt = 64
     """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
     (unless an algorithm's `token_reduction` is `micro-mean`)."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
+    sharded over them (`fsdp2`). The numbers are the same."""
     checkpoint_every_steps: PositiveInt = 50
     """Optimizer steps between two resumable checkpoints."""
     keep_checkpoints: PositiveInt = 2

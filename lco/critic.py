@@ -3,12 +3,13 @@
 Shapes: B sequences, T time, N trained tokens of all sequences one after another, H hidden width.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from lco import distributed
 from lco.advantage_config import GaeAdvantage
 from lco.advantages import generalized_advantages
 from lco.algorithms import TrainConfig
@@ -50,9 +51,9 @@ class Critic:
         """
         self.advantage = advantage
         self.micro_batch_size = config.micro_batch_size
-        self.steps_per_iteration = config.inner_epochs * config.steps_per_epoch
+        total_steps = config.iterations * config.inner_epochs * config.steps_per_epoch
         self.model = ValueModel(load_policy(Path(config.policy), config))
-        self.fitting = Fitting(self.model, advantage.critic, config.iterations * self.steps_per_iteration)
+        self.fitting = Fitting(self.model, advantage.critic, total_steps, config.parallel)
 
     def is_pretraining(self, iteration: int) -> bool:
         """Whether an iteration, counted from 0, fits the critic alone."""
@@ -61,16 +62,13 @@ class Critic:
     @torch.no_grad()
     def assess(self, batch: Batch, rewards_N: Tensor, is_truncated_B: Tensor, iteration: int) -> None:
         """Sets the batch's values, the returns that the critic learns, and the policy's advantages."""
-        parts, last = [], []
-        for start in range(0, len(batch.num_tokens_B), self.micro_batch_size):
-            stop = min(start + self.micro_batch_size, len(batch.num_tokens_B))
-            micro = batch.select(torch.arange(start, stop, device=batch.num_tokens_B.device))
-            values_BT = self.model(micro.input_ids_BT, micro.attention_mask_BT)
-            parts.append(values_BT[micro.mask_BT])
-            last.append(values_BT.gather(1, micro.attention_mask_BT.sum(1, keepdim=True) - 1)[:, 0])
-        values_N = torch.cat(parts)
+        pieces = distributed.cut(list(range(len(batch.num_tokens_B))), self.micro_batch_size)
+        with self.fitting.replica.unsharded():
+            mine = [self._values(batch, piece) for piece in distributed.share(pieces)]
+        parts = distributed.gather(mine)
+        values_N, ends_B = (torch.cat(column) for column in zip(*parts, strict=True))
         goes_on_B = is_truncated_B & self.advantage.bootstrap_truncated
-        last_values_B = torch.where(goes_on_B, torch.cat(last), 0.0)
+        last_values_B = torch.where(goes_on_B, ends_B, 0.0)
 
         def advantages(gae_lambda: float) -> Tensor:
             return generalized_advantages(
@@ -91,31 +89,48 @@ class Critic:
             unless these are all equal.
         """
         assert batch.returns_N is not None
-        residuals: list[Tensor] = []
-        clipped: list[Tensor] = []
+        clip = self.advantage.value_clip
+        zero = torch.zeros((), dtype=torch.float64, device=batch.returns_N.device)
+        sums = {"residual": zero, "residual_squared": zero, "clipped": zero}
 
-        def losses() -> Iterator[Tensor]:
-            for start in range(0, len(batch.num_tokens_B), self.micro_batch_size):
-                stop = min(start + self.micro_batch_size, len(batch.num_tokens_B))
-                micro = batch.select(torch.arange(start, stop, device=batch.num_tokens_B.device))
-                values_N = self.model(micro.input_ids_BT, micro.attention_mask_BT)[micro.mask_BT]
-                assert micro.returns_N is not None and micro.values_N is not None
-                loss_N = value_loss(values_N, micro.values_N, micro.returns_N, self.advantage.value_clip)
-                residuals.append(micro.returns_N - values_N.detach())
-                clipped.append(loss_N.detach() > residuals[-1] ** 2 / 2)
-                yield (loss_N * micro.weights_N).sum()
+        def loss_of(indices: list[int], is_mine: bool) -> Tensor:
+            micro = batch.select(torch.tensor(indices, device=batch.num_tokens_B.device))
+            values_N = self.model(micro.input_ids_BT, micro.attention_mask_BT)[micro.mask_BT]
+            assert micro.returns_N is not None and micro.values_N is not None
+            loss_N = value_loss(values_N, micro.values_N, micro.returns_N, clip)
+            if is_mine:
+                residual_N = (micro.returns_N - values_N.detach()).double()
+                is_clipped_N = loss_N.detach() > value_loss(values_N.detach(), micro.values_N, micro.returns_N, 0.0)
+                for name, value_N in (
+                    ("residual", residual_N),
+                    ("residual_squared", residual_N**2),
+                    ("clipped", is_clipped_N.double()),
+                ):
+                    sums[name] = sums[name] + value_N.sum()
+            return (loss_N * micro.weights_N).sum() * is_mine
 
-        metrics = self.fitting.update(step, losses())
-        variance = batch.returns_N.var(correction=0).item()
-        explained = {}
-        if variance > _SMALL_VARIANCE:
-            explained["train/explained_variance"] = 1 - torch.cat(residuals).var(correction=0).item() / variance
-        return explained | {
+        pieces = distributed.cut(list(range(len(batch.num_tokens_B))), self.micro_batch_size)
+        metrics = self.fitting.update(step, [partial(loss_of, *dealt) for dealt in distributed.rounds(pieces)])
+        count = len(batch.returns_N)
+        means = {name: value.item() / count for name, value in distributed.summed(sums).items()}
+        found = {
             "train/value_loss": metrics["train/loss"],
             "train/critic_grad_norm": metrics["train/grad_norm"],
             "train/critic_learning_rate": metrics["train/learning_rate"],
-            "train/value_clip_fraction": torch.cat(clipped).float().mean().item(),
+            "train/value_clip_fraction": means["clipped"],
         }
+        variance = batch.returns_N.double().var(correction=0).item()
+        if variance > _SMALL_VARIANCE:
+            unexplained = means["residual_squared"] - means["residual"] ** 2
+            found["train/explained_variance"] = 1 - unexplained / variance
+        return found
+
+    def _values(self, batch: Batch, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Of some sequences: V before each token, `[N]`, and after the last, `[B]`."""
+        micro = batch.select(torch.tensor(indices, device=batch.num_tokens_B.device))
+        values_BT = self.model(micro.input_ids_BT, micro.attention_mask_BT)
+        last_B1 = micro.attention_mask_BT.sum(1, keepdim=True) - 1
+        return values_BT[micro.mask_BT], values_BT.gather(1, last_B1)[:, 0]
 
 
 def value_loss(values_N: Tensor, old_values_N: Tensor, returns_N: Tensor, clip: float) -> Tensor:

@@ -31,6 +31,7 @@ from lco.baselines import (
     TokenPenaltyConfig,
 )
 from lco.critic import Critic
+from lco.diagnostics import raw_spread, support_metrics
 from lco.distillation import later_log_ratios
 from lco.policy import Policy
 from lco.policy_gradients import marked_tokens, sequence_sums
@@ -57,6 +58,8 @@ class Estimator:
         """The critic that generalised advantages are made with; None where there is none."""
         is_smooth = isinstance(config.algorithm, Dcpo) and config.algorithm.smooth_advantages
         self._history = RewardHistory() if is_smooth else None
+        self.statistics: dict[str, float] = {}
+        """What the newest batch's targets report."""
 
     def state(self) -> dict[str, Any]:
         """What the next iterations' advantages depend on beside the weights, as JSON."""
@@ -118,6 +121,7 @@ class Estimator:
             assert support is not None
             if isinstance(advantage, SampledAdvantage):
                 self._spread(batch, support, algorithm)
+            self.statistics = {"train/advantage_std_steps": raw_spread(support)}
             shift_N1, divisor_N1 = shift_and_divisor(
                 support.advantages_NK,
                 support.valid_NK,
@@ -127,6 +131,7 @@ class Estimator:
             )
             support.advantages_NK = (support.advantages_NK - shift_N1) / divisor_N1
             support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
+            self.statistics |= support_metrics(support, algorithm)
         return batch
 
     def _assess(self, advantage: GaeAdvantage, rollouts: list[Rollout], batch: Batch, iteration: int) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils.logging import disable_progress_bar
 
 from lco.config import StageConfig
+from lco.distributed import held_like, rank, whole, whole_state
 from lco.safety import check_is_safe
 
 disable_progress_bar()  # a run's log is read as lines
@@ -105,9 +106,11 @@ class Policy:
 
     def save(self, directory: Path) -> None:
         """Writes safetensors weights, configuration and tokenizer, readable by `load_policy` and by transformers."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(directory, safe_serialization=True)
-        self.tokenizer.save_pretrained(directory)
+        weights = whole_state(self.model)
+        if rank() == 0:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.model.save_pretrained(directory, state_dict=weights, safe_serialization=True)
+            self.tokenizer.save_pretrained(directory)
 
 
 def device_of(config: StageConfig) -> torch.device:
@@ -186,9 +189,9 @@ def copy_weights(path: Path, model: nn.Module) -> None:
     stored = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(stored[name])
+            parameter.copy_(held_like(stored[name], parameter))
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter once, tied ones under their first name."""
-    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    return {name: whole(parameter.detach()).contiguous() for name, parameter in model.named_parameters()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lco.config import StageConfig
+from lco.distributed import rank
 from lco.policy import Policy, load_policy
 
 REWARD_MODEL = "reward_model.json"
@@ -25,6 +26,8 @@ class RewardModel:
 def save_reward_model(policy: Policy, reference_directory: Path, beta_dpo: float, directory: Path) -> None:
     """Writes pi_dpo with its reference in `reference/` and its beta in `reward_model.json`."""
     policy.save(directory)
+    if rank() > 0:
+        return
     shutil.copytree(
         reference_directory,
         directory / REFERENCE,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lco.config import Sampling
 from lco.decoding import decoder_of
+from lco.distributed import gather, share
 from lco.policy import Policy
 from lco.prompts import Prompt
 from lco.seeds import uniforms
@@ -158,7 +159,7 @@ def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling:
     """One completion per prompt: token ids, with the end-of-sequence token where it was sampled.
 
     Each completion draws its own uniform numbers from its own seed by inverting the cumulative distribution, so the
-    order and the company of the prompts decide nothing.
+    order and the company of the prompts decide nothing. Processes share the prompts and all have every completion.
 
     Raises:
         ValueError: a prompt with `max_tokens` more does not fit into the model.
@@ -170,10 +171,11 @@ def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling:
             f"the model's {policy.max_positions} positions"
         )
     completions: list[list[int]] = []
-    for start in range(0, len(prompts), sampling.batch_size):
-        stop = start + sampling.batch_size
-        completions += _sample_batch(policy, prompts[start:stop], seeds[start:stop], sampling)
-    return completions
+    mine = share(list(zip(prompts, seeds, strict=True)))
+    for start in range(0, len(mine), sampling.batch_size):
+        some = mine[start : start + sampling.batch_size]
+        completions += _sample_batch(policy, [prompt for prompt, _ in some], [seed for _, seed in some], sampling)
+    return gather(completions)
 
 
 def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lco import distributed
 from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, GaeAdvantage, LogprobAdvantage, SampledAdvantage
 from lco.advantages import dense_dpo, dense_logprob, log_mass_outside, reference_kl_advantages, top_k_support
 from lco.algorithms import (
@@ -70,9 +71,12 @@ class Scorer:
 
     @torch.no_grad()
     def batch(self, rollouts: list[Rollout]) -> Batch:
-        """The rollouts as one batch; of advantages, it has those that the frozen models give, not yet normalised."""
-        size = self.config.micro_batch_size
-        parts = [self._scored(rollouts[start : start + size]) for start in range(0, len(rollouts), size)]
+        """The rollouts as one batch; of advantages, it has those that the frozen models give, not yet normalised.
+
+        Processes share the scoring, and all have the whole batch: advantages are compared over all of it.
+        """
+        pieces = distributed.cut(rollouts, self.config.micro_batch_size)
+        parts = distributed.gather([self._scored(piece) for piece in distributed.share(pieces)])
         return _joined(parts, rollouts, self.policy.device)
 
     def _scored(self, rollouts: list[Rollout]) -> "_Scored":
