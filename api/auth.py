@@ -215,7 +215,11 @@ def _unauthenticated(request: Request) -> ApiError:
     if wants_page(request):
         return ApiError(303, "login_required", "log in first", headers={"Location": login_address(request)})
     return ApiError(
-        401, "unauthenticated", "send an active API key", headers={"WWW-Authenticate": 'Bearer realm="lco"'}
+        401,
+        "unauthenticated",
+        "send an active API key as `Authorization: Bearer KEY`; the first one is in the file admin-key of the server's "
+        "data directory, `lco keys create` makes others",
+        headers={"WWW-Authenticate": 'Bearer realm="lco"'},
     )
 
 

@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 STAGES = {
     "train": "lco.train",
@@ -57,10 +58,18 @@ def friendly(error: Exception) -> str | None:
         lines = [f"\n  {field['pointer'] or '/'}: {field['message']}" for field in fields]
         return f"{error}" if len(fields) < 2 else f"{error.code}{''.join(lines)}"
     if isinstance(error, ValidationError):
-        return "; ".join(f"LCO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        return "; ".join(_setting_error(e) for e in error.errors())
     if isinstance(error, UsageError | TimeoutError):
         return str(error)
     return None
+
+
+def _setting_error(error: Any) -> str:
+    """What is wrong with one LCO_* variable."""
+    name = f"LCO_{'_'.join(map(str, error['loc'])).upper()}"
+    if error["type"] == "extra_forbidden":
+        return f"{name} is no setting; docs/operations.md lists them"
+    return f"{name}: {error['msg']}"
 
 
 def make_parser() -> argparse.ArgumentParser:

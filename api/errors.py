@@ -181,11 +181,19 @@ def field_error(error: Any, pointer: str) -> FieldError:
     if kind == "union_tag_invalid":
         context = error["ctx"]
         message = f"{context['discriminator']} is none of {context['expected_tags']}"
+    elif kind == "union_tag_not_found":
+        field = str(error["ctx"]["discriminator"]).strip("'")
+        return FieldError(pointer=f"{pointer}/{escape_pointer(field)}", code="missing", message="this is required")
+    elif kind in _MESSAGES:
+        message = _MESSAGES[kind]
     elif kind == "value_error":
         message = redacted(str(error["ctx"]["error"]))
     else:
         message = error["msg"]
     return FieldError(pointer=pointer, code=kind, message=message)
+
+
+_MESSAGES = {"missing": "this is required", "extra_forbidden": "there is no such field"}
 
 
 def body_errors(error: ValidationError, document: Any) -> list[FieldError]:

@@ -46,9 +46,13 @@ def _add(session: OrmSession, key_id: UUID, seconds: int, *, is_link: bool) -> s
     return token
 
 
-def set_session_cookie(response: Response, token: str) -> None:
-    """Gives the browser its session: out of reach for scripts and for other sites' requests."""
-    response.set_cookie(SESSION_COOKIE, token, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict")
+def set_session_cookie(response: Response, token: str, *, secure: bool) -> None:
+    """Gives the browser its session: out of reach for scripts and for other sites' requests; over HTTPS alone where
+    `secure`.
+    """
+    response.set_cookie(
+        SESSION_COOKIE, token, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict", secure=secure
+    )
 
 
 def clear_session_cookie(response: Response) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from lco.config import Config, ModelSource, StageConfig
+from evaluation.benchmark_config import BenchmarkBase
 from lco.config import Gsm8k as Gsm8kPrompts
+from lco.config import ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Sums as SumsPrompts
 
 
@@ -44,7 +45,7 @@ def _checked_label(label: str) -> str:
 DecodingLabel = Annotated[str, AfterValidator(_checked_label)]
 
 
-class SumsBenchmark(Config):
+class SumsBenchmark(BenchmarkBase):
     """Held-out multi-step sums: Pass@1 of the number after the last `=`."""
 
     name: Literal["sums"] = "sums"
@@ -54,7 +55,7 @@ class SumsBenchmark(Config):
     """Longest completion."""
 
 
-class Gsm8kBenchmark(Config):
+class Gsm8kBenchmark(BenchmarkBase):
     """GSM8K: Pass@1 of the final answer, exact comparison of numbers."""
 
     name: Literal["gsm8k"] = "gsm8k"
@@ -62,8 +63,6 @@ class Gsm8kBenchmark(Config):
     """The problems."""
     extraction: Literal["boxed", "final-number"] = "boxed"
     """How the final answer is found: the last `\\boxed{}`, or the last number of the text."""
-    max_tokens: PositiveInt = 512
-    """Longest completion."""
 
 
 BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator="name")]
@@ -72,8 +71,9 @@ BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator=
 class EvalConfig(StageConfig):
     """Pass@1 of one policy on benchmarks, over decodings and eval seeds."""
 
-    policy: ModelSource
-    """The policy to evaluate. A reward model is one too: it is sampled."""
+    policy: ModelSource | OptimalPolicySource
+    """The policy to evaluate. A reward model is one too: it is sampled. So is pi*, decoded from a policy and a reward
+    model without training."""
     benchmarks: Annotated[list[BenchmarkConfig], Field(min_length=1)]
     """What is measured; one entry per benchmark name."""
     decodings: Annotated[list[DecodingLabel], Field(min_length=1)] = ["t0.6-p0.95"]

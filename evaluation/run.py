@@ -17,10 +17,12 @@ import torch
 
 from evaluation.benchmarks import BENCHMARKS, Benchmark
 from evaluation.config import EvalConfig, parse_decoding
-from evaluation.types import Completion, Example, Result
+from evaluation.graders import Graders
+from evaluation.types import Completion, Example, Item, Result
 from lco.config import Sampling
 from lco.manifest import write_manifest
-from lco.policy import Policy, load_policy
+from lco.optimal_policy import load_decodable
+from lco.policy import Policy
 from lco.rollout import sample
 from lco.seeds import derived_seed
 from lco.stage import Stage, run_stage
@@ -47,13 +49,13 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
         ValueError: an input is wrong.
     """
     torch.set_num_threads(config.threads)
-    policy = load_policy(Path(config.policy), config)
+    policy = load_decodable(config.policy, config)
     passes = list(_passes(config))
     total = sum(len(one.examples) for one in passes)
     path = stage.run_dir / COMPLETIONS
     kept = _resumed(stage, config, passes, path)
     done = 0
-    with path.open("a", encoding="utf-8") as stream:
+    with path.open("a", encoding="utf-8") as stream, Graders(stage.run_dir, stage.earlier[1:]) as graders:
         for one in passes:
             for start in range(0, len(one.examples), config.batch_size):
                 examples = one.examples[start : start + config.batch_size]
@@ -61,7 +63,7 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
                 if done <= kept:
                     continue
                 stage.check()
-                for completion in _complete(config, policy, one, examples):
+                for completion in _complete(config, policy, one, examples, graders):
                     stream.write(json.dumps(dataclasses.asdict(completion)) + "\n")
                 stream.flush()
                 stage.progress(done, total, f"{one.benchmark.name} {one.decoding}")
@@ -89,7 +91,9 @@ def _passes(config: EvalConfig) -> Iterator[Pass]:
                 yield Pass(benchmark, examples, decoding, eval_seed)
 
 
-def _complete(config: EvalConfig, policy: Policy, one: Pass, examples: list[Example]) -> Iterator[Completion]:
+def _complete(
+    config: EvalConfig, policy: Policy, one: Pass, examples: list[Example], graders: Graders
+) -> Iterator[Completion]:
     """Samples and scores some examples of a pass; each completion's seed is named by eval seed and example."""
     decoding = parse_decoding(one.decoding)
     sampling = Sampling(
@@ -100,9 +104,14 @@ def _complete(config: EvalConfig, policy: Policy, one: Pass, examples: list[Exam
     )
     seeds = [derived_seed("eval", one.eval_seed or 0, example.id, 0) for example in examples]
     prompts = [policy.encode_prompt(example.prompt) for example in examples]
-    for example, ids in zip(examples, sample(policy, prompts, seeds, sampling), strict=True):
-        text = policy.decode(ids)
-        score = one.benchmark.score(example, text)
+    sampled = sample(policy, prompts, seeds, sampling)
+    items = [
+        Item(position=i, example=example, completion=policy.decode(ids))
+        for i, (example, ids) in enumerate(zip(examples, sampled, strict=True))
+    ]
+    scores = dict(one.benchmark.score_all(items, graders))
+    for item, ids in zip(items, sampled, strict=True):
+        example, text, score = item.example, item.completion, scores[item.position]
         yield Completion(
             benchmark=one.benchmark.name,
             example_id=example.id,
@@ -115,7 +124,12 @@ def _complete(config: EvalConfig, policy: Policy, one: Pass, examples: list[Exam
             extracted=score.extracted,
             verdict=score.verdict,
             correct=None if score.value is None else score.value == 1,
+            value=score.value,
+            reason=score.reason,
             truncated=ids[-1] != policy.eos_id,
+            num_tokens=len(ids),
+            values=dict(score.values),
+            details=dict(score.details),
         )
 
 

@@ -146,6 +146,21 @@ class Optimizer(Config):
     """Global gradient norm above which gradients are scaled down; 0 never clips."""
 
 
+class OptimalPolicySource(Config):
+    """The optimal policy pi* (Eq. 6) of a policy and a DPO reward model, decoded from without training: at each token
+    softmax(z + A / beta), three forward passes.
+    """
+
+    policy: ModelSource
+    """The policy whose logits z the advantage is added to."""
+    reward_model: RewardModelSource
+    """The reward model with its reference: A = beta_dpo log(pi_dpo / pi_ref)."""
+    beta: PositiveFloat | Literal["beta-dpo"] = "beta-dpo"
+    """Strength of the KL term, advantage per nat; `beta-dpo` takes the reward model's."""
+    reference_kl: NonNegativeFloat = 0.0
+    """lambda of the pull A - lambda beta_dpo log(pi / pi_ref): with 1 and beta = beta_dpo, pi* is pi_dpo itself."""
+
+
 class LlamaInit(Config):
     """A Llama policy with random weights and a character tokenizer: small enough to train from scratch on a CPU."""
 
@@ -190,6 +205,8 @@ class StageConfig(Config):
     """`auto` takes a GPU when the process sees one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the matrix products. Weights, optimizer state, softmax, KL and losses are float32 always."""
+    system_prompt: Annotated[str, Field(max_length=16_384)] = ""
+    """What the chat template says before every prompt; empty for nothing. Refused where the tokenizer has none."""
     threads: PositiveInt = 1
     """CPU threads of torch; part of the configuration because it can change the last bit of a sum."""
 
@@ -202,6 +219,9 @@ class TrainingStageConfig(StageConfig):
     micro_batch_size: PositiveInt = 64
     """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
     (unless an algorithm's `token_reduction` is `micro-mean`)."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
+    sharded over them (`fsdp2`). The numbers are the same."""
     checkpoint_every_steps: PositiveInt = 50
     """Optimizer steps between two resumable checkpoints."""
     keep_checkpoints: PositiveInt = 2

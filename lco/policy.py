@@ -1,54 +1,20 @@
 """A policy: a causal language model and its tokenizer, from safetensors and JSON: no pickle, no repository code."""
 
-import json
-import math
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from lco.config import LlamaInit, StageConfig
-from lco.seeds import derived_seed
+from lco.config import StageConfig
+from lco.distributed import held_like, rank, whole, whole_state
+from lco.safety import check_is_safe
 
 disable_progress_bar()  # a run's log is read as lines
-
-REWARD_MODEL = "reward_model.json"
-REFERENCE = "reference"
-
-_UNSAFE_SUFFIXES = frozenset(
-    (
-        ".bin",
-        ".pt",
-        ".pth",
-        ".pkl",
-        ".pickle",
-        ".ckpt",
-        ".h5",
-        ".keras",
-        ".joblib",
-        ".npy",
-        ".npz",
-        ".msgpack",
-        ".py",
-        ".gguf",
-    )
-)
-_UNSAFE_KEYS = frozenset({"auto_map", "trust_remote_code", "custom_pipeline"})
 
 
 @dataclass(slots=True)
@@ -59,6 +25,13 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     precision: torch.dtype = torch.float32
     """Type of the matrix products; the weights are float32."""
+    system_prompt: str = ""
+    """What a chat template says before the user; empty for nothing."""
+    num_tokens: int = field(init=False)
+    """Ids that the tokenizer can name: one more than the largest."""
+
+    def __post_init__(self) -> None:
+        self.num_tokens = 1 + max(self.tokenizer.get_vocab().values())
 
     @property
     def device(self) -> torch.device:
@@ -68,7 +41,7 @@ class Policy:
     @property
     def vocab_size(self) -> int:
         """Entries that a distribution over the next token has: rows of the embedding that the tokenizer can name."""
-        return min(len(self.tokenizer), int(self.model.config.vocab_size))
+        return min(self.num_tokens, int(self.model.config.vocab_size))
 
     @property
     def eos_id(self) -> int:
@@ -84,11 +57,15 @@ class Policy:
         """Token ids of a prompt: through the chat template where the tokenizer has one, else as it stands.
 
         Raises:
-            ValueError: there is no token: nothing could follow it.
+            ValueError: there is no token: nothing could follow it; or no template to say the system prompt in.
         """
         if self.tokenizer.chat_template:
             messages = [{"role": "user", "content": text}]
+            if self.system_prompt:
+                messages.insert(0, {"role": "system", "content": self.system_prompt})
             encoded = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        elif self.system_prompt:
+            raise ValueError("system_prompt: the tokenizer has no chat template to say it in")
         else:
             encoded = self.tokenizer.encode(text, add_special_tokens=False)
         if not encoded:
@@ -129,9 +106,11 @@ class Policy:
 
     def save(self, directory: Path) -> None:
         """Writes safetensors weights, configuration and tokenizer, readable by `load_policy` and by transformers."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(directory, safe_serialization=True)
-        self.tokenizer.save_pretrained(directory)
+        weights = whole_state(self.model)
+        if rank() == 0:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.model.save_pretrained(directory, state_dict=weights, safe_serialization=True)
+            self.tokenizer.save_pretrained(directory)
 
 
 def device_of(config: StageConfig) -> torch.device:
@@ -149,7 +128,8 @@ def load_policy(directory: Path, config: StageConfig) -> Policy:
     """The policy in a directory of safetensors and JSON, in evaluation mode (no dropout), on the stage's device.
 
     Raises:
-        ValueError: the directory is missing, holds code, a pickle or another unsafe file, or names code to run.
+        ValueError: the directory is missing, holds code, a pickle or another unsafe file, or names code to run; or its
+            tokenizer has no end or names tokens without an embedding.
     """
     check_is_safe(directory)
     model_config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
@@ -164,129 +144,20 @@ def load_policy(directory: Path, config: StageConfig) -> Policy:
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{directory}: the tokenizer has no end-of-sequence token")
-    return _ready(model, tokenizer, config)
+    policy = ready_policy(model, tokenizer, config)
+    num_rows = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+    if policy.num_tokens > num_rows:
+        raise ValueError(f"{directory}: its tokenizer names {policy.num_tokens} tokens, its embedding {num_rows} rows")
+    return policy
 
 
-def initial_policy(init: LlamaInit, config: StageConfig) -> Policy:
-    """A Llama policy with random weights drawn from the stage's seed, and a character tokenizer.
-
-    Raises:
-        ValueError: `num_heads` does not divide `hidden_size`, or a character stands twice.
-    """
-    if init.hidden_size % init.num_heads:
-        raise ValueError(f"num_heads: {init.num_heads} does not divide hidden_size {init.hidden_size}")
-    tokenizer = character_tokenizer(init.characters, init.max_positions)
-    llama = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=init.hidden_size,
-        intermediate_size=init.intermediate_size,
-        num_hidden_layers=init.num_layers,
-        num_attention_heads=init.num_heads,
-        num_key_value_heads=init.num_heads,
-        max_position_embeddings=init.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": init.rope_theta},
-        initializer_range=init.initializer_range,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(derived_seed(config.seed, "initial-weights"))
-        model = LlamaForCausalLM(llama)
-    return _ready(model, tokenizer, config)
-
-
-def character_tokenizer(characters: str, max_positions: int) -> PreTrainedTokenizerFast:
-    """A tokenizer with one token a character after `<pad>` and `<eos>`, in the standard `tokenizers` format."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-
-    if len(set(characters)) != len(characters):
-        raise ValueError("characters: one stands twice")
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<unk>", *characters])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        model_max_length=max_positions,
-        clean_up_tokenization_spaces=False,
-    )
-
-
-def _ready(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: StageConfig) -> Policy:
+def ready_policy(model: nn.Module, tokenizer: PreTrainedTokenizerBase, config: StageConfig) -> Policy:
+    """A model in evaluation mode on the stage's device, with its tokenizer."""
     model.to(device_of(config))
     model = cast(PreTrainedModel, model)
     model.eval()  # no dropout anywhere: the behaviour policy and the trained one must be the same function
     precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
-    return Policy(model, tokenizer, precision)
-
-
-def check_is_safe(directory: Path) -> None:
-    """Looks at a model directory before anything of it is loaded.
-
-    Raises:
-        ValueError: it is missing, a file could run code when loaded, or a JSON file names code to run.
-    """
-    if not (directory / "config.json").is_file():
-        raise ValueError(f"{directory}: no model here (config.json is missing)")
-    for path in directory.rglob("*"):
-        if path.suffix.lower() in _UNSAFE_SUFFIXES:
-            raise ValueError(f"{directory}: {path.name} is refused, a model is safetensors and JSON only")
-        if path.suffix == ".json" and path.is_file():
-            try:
-                document = json.loads(path.read_bytes())
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{directory}: {path.name} is no JSON ({error})") from error
-            if found := _keys(document) & _UNSAFE_KEYS:
-                raise ValueError(f"{directory}: {path.name} names code to run ({', '.join(sorted(found))})")
-
-
-def _keys(document: Any) -> set[str]:
-    if isinstance(document, dict):
-        return set(document).union(*map(_keys, document.values()))
-    if isinstance(document, list):
-        return set().union(*map(_keys, document))
-    return set()
-
-
-@dataclass(slots=True)
-class RewardModel:
-    """A DPO reward model: the tuned policy, its reference, and the beta it was tuned with."""
-
-    policy: Policy
-    reference: Policy
-    beta_dpo: float
-
-
-def save_reward_model(policy: Policy, reference_directory: Path, beta_dpo: float, directory: Path) -> None:
-    """Writes pi_dpo with its reference in `reference/` and its beta in `reward_model.json`."""
-    policy.save(directory)
-    shutil.copytree(
-        reference_directory,
-        directory / REFERENCE,
-        dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns(REFERENCE, REWARD_MODEL, "manifest.json"),
-    )
-    (directory / REWARD_MODEL).write_text(json.dumps({"beta_dpo": beta_dpo, "reference": REFERENCE}))
-
-
-def load_reward_model(directory: Path, config: StageConfig) -> RewardModel:
-    """The reward model in a directory that `lco.dpo` wrote.
-
-    Raises:
-        ValueError: its manifest or reference is missing.
-    """
-    try:
-        manifest = json.loads((directory / REWARD_MODEL).read_bytes())
-        beta_dpo = float(manifest["beta_dpo"])
-        if not 0 < beta_dpo < math.inf:
-            raise ValueError(f"beta_dpo is {beta_dpo}")
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{directory}: no DPO reward model here ({REWARD_MODEL}: {error})") from error
-    return RewardModel(load_policy(directory, config), load_policy(directory / REFERENCE, config), beta_dpo)
+    return Policy(model, tokenizer, precision, config.system_prompt)
 
 
 def check_same_tokenizer(policy: Policy, other: Policy, what: str) -> None:
@@ -318,9 +189,9 @@ def copy_weights(path: Path, model: nn.Module) -> None:
     stored = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(stored[name])
+            parameter.copy_(held_like(stored[name], parameter))
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter once, tied ones under their first name."""
-    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    return {name: whole(parameter.detach()).contiguous() for name, parameter in model.named_parameters()}

@@ -8,9 +8,10 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from lco.config import Sampling
+from lco.decoding import decoder_of
+from lco.distributed import gather, share
 from lco.policy import Policy
 from lco.prompts import Prompt
 from lco.seeds import uniforms
@@ -154,7 +155,7 @@ def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling:
     """One completion per prompt: token ids, with the end-of-sequence token where it was sampled.
 
     Each completion draws its own uniform numbers from its own seed by inverting the cumulative distribution, so the
-    order and the company of the prompts decide nothing.
+    order and the company of the prompts decide nothing. Processes share the prompts and all have every completion.
 
     Raises:
         ValueError: a prompt with `max_tokens` more does not fit into the model.
@@ -166,10 +167,11 @@ def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling:
             f"the model's {policy.max_positions} positions"
         )
     completions: list[list[int]] = []
-    for start in range(0, len(prompts), sampling.batch_size):
-        stop = start + sampling.batch_size
-        completions += _sample_batch(policy, prompts[start:stop], seeds[start:stop], sampling)
-    return completions
+    mine = share(list(zip(prompts, seeds, strict=True)))
+    for start in range(0, len(mine), sampling.batch_size):
+        some = mine[start : start + sampling.batch_size]
+        completions += _sample_batch(policy, [prompt for prompt, _ in some], [seed for _, seed in some], sampling)
+    return gather(completions)
 
 
 def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:
@@ -180,20 +182,11 @@ def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sa
     tokens_BT = torch.full((len(prompts), sampling.max_tokens), policy.eos_id, device=device)
     lengths_B = torch.full((len(prompts),), sampling.max_tokens, device=device)
     is_done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    cache = DynamicCache()
+    decoder = decoder_of(policy)
     inputs_BT = ids_BT
     positions_BT = (attention_mask_BT.cumsum(1) - 1).clamp(min=0)
     for t in range(sampling.max_tokens):
-        with torch.autocast(device.type, torch.bfloat16, enabled=policy.precision == torch.bfloat16):
-            output = policy.model(
-                input_ids=inputs_BT,
-                attention_mask=attention_mask_BT,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        logits_BV = output.logits[:, -1, : policy.vocab_size].float()
+        logits_BV = decoder.logits(inputs_BT, attention_mask_BT, positions_BT)
         next_B = draw(logits_BV, uniforms_BT[rows_B, t], sampling.temperature, sampling.top_p)
         live_B = ~is_done_B
         tokens_BT[rows_B[live_B], t] = next_B[live_B]
@@ -208,7 +201,7 @@ def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sa
         inputs_BT = next_B[:, None]
         if num_live <= len(rows_B) // 2:  # finished rows leave once they are the majority
             keep = (~is_done_B).nonzero()[:, 0]
-            cache.batch_select_indices(keep)
+            decoder.keep(keep)
             rows_B, is_done_B, inputs_BT = rows_B[keep], is_done_B[keep], inputs_BT[keep]
             attention_mask_BT, positions_BT = attention_mask_BT[keep], positions_BT[keep]
     tokens, lengths = tokens_BT.tolist(), lengths_B.tolist()

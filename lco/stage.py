@@ -1,8 +1,8 @@
 """A stage as a process: `python -m lco.STAGE CONFIG.json RUN_DIR`. Progress out, orders to stop in. No torch.
 
-Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to (a checkpoint is saved), 2 a mistake in the
-configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end of the pipe `LCO_PARENT_FD` both
-ask to stop; an orphan that has not stopped after `ORPHAN_SECONDS` ends itself.
+Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to or paused by its collapse watch (with a
+checkpoint), 2 a mistake in the configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end
+of the pipe `LCO_PARENT_FD` both ask to stop; an orphan that has not stopped after `ORPHAN_SECONDS` ends itself.
 """
 
 import argparse
@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from lco.metrics import METRICS
+
 EXIT_STOPPED = 75
 EXIT_USER = 2
 ORPHAN_SECONDS = 4.0
@@ -36,6 +38,14 @@ class NonFinite(Exception):
     """Losses or gradients were not finite, several steps in a row."""
 
 
+class Collapsed(Exception):
+    """The collapse watch ended the run; its newest checkpoint is from before the collapse."""
+
+
+class Paused(Exception):
+    """The collapse watch wants a person to look; the state is saved, and the stage goes on when it is started again."""
+
+
 class Stage:
     """What a stage's body is given: where to write, what to resume from, and whether to stop."""
 
@@ -44,13 +54,16 @@ class Stage:
         self.run_dir = run_dir
         self.earlier = [run_dir, *resume_from]
         """Directories that may hold this run's state, this attempt's first."""
-        self._progress = (run_dir / "progress.jsonl").open("a", encoding="utf-8")
+        self.is_writer = os.environ.get("RANK", "0") == "0"
+        """Whether this process is the one of its stage's that writes."""
+        self._progress = (run_dir / "progress.jsonl").open("a", encoding="utf-8") if self.is_writer else None
         self._stop = threading.Event()
         self._started = time.monotonic()
 
     def close(self) -> None:
         """Closes the progress file."""
-        self._progress.close()
+        if self._progress is not None:
+            self._progress.close()
 
     @property
     def is_stopping(self) -> bool:
@@ -71,19 +84,25 @@ class Stage:
             raise Stopped
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        self._progress.write(json.dumps(record, allow_nan=False) + "\n")
-        self._progress.flush()
+        if self._progress is not None:
+            self._progress.write(json.dumps(record, allow_nan=False) + "\n")
+            self._progress.flush()
+
+    def _say(self, line: str) -> None:
+        if self.is_writer:
+            print(line, flush=True)
 
     def progress(self, step: int, total: int, message: str) -> None:
         """How far the stage is, in its own unit."""
         self._write({"type": "progress", "step": step, "total": total, "message": message})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Named numbers of one step; also a line of the log."""
+        """Named numbers of one step; the chief ones are also a line of the log."""
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         self._write({"type": "metrics", "step": step, "values": finite})
-        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in values.items())
-        print(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}", flush=True)
+        chief = {key: value for key, value in values.items() if key not in METRICS or METRICS[key].is_logged}
+        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in chief.items())
+        self._say(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}")
 
     def checkpoint(self, step: int, directory: Path) -> None:
         """A resumable checkpoint is complete."""
@@ -92,13 +111,21 @@ class Stage:
     def event(self, level: str, message: str) -> None:
         """Something a person should know."""
         self._write({"type": "event", "level": level, "message": message})
-        print(f"{level}: {message}", flush=True)
+        self._say(f"{level}: {message}")
 
 
 def run_stage(
-    config_type: type[ConfigT], body: Callable[[ConfigT, Stage], None], arguments: list[str] | None = None
+    config_type: type[ConfigT],
+    body: Callable[[ConfigT, Stage], None],
+    arguments: list[str] | None = None,
+    *,
+    is_shared: bool = False,
 ) -> int:
-    """Parses the command line, runs a stage's body and gives the process's exit status."""
+    """Parses the command line, runs a stage's body and gives the process's exit status.
+
+    Args:
+        is_shared: several processes of torchrun can share the body's work (`lco.distributed`).
+    """
     parser = argparse.ArgumentParser(description=(config_type.__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="the stage's configuration, JSON or TOML")
     parser.add_argument(
@@ -120,11 +147,16 @@ def run_stage(
     signal.signal(signal.SIGINT, lambda *_: stage.stop())
     _watch_parent(stage)
     try:
-        _check_is_alone()
+        if not is_shared:
+            _check_is_alone()
         body(read_config(options.config, config_type), stage)
         return 0
     except Stopped:
         print("stopped; the state is saved", flush=True)
+        return EXIT_STOPPED
+    except Paused as pause:
+        print(f"paused; the state is saved: {pause}", flush=True)
+        error_path.write_text(json.dumps({"outcome": "paused", "code": "Paused", "message": str(pause)[:4000]}))
         return EXIT_STOPPED
     except Exception as error:
         outcome = classify(error)
@@ -140,13 +172,13 @@ def run_stage(
 
 
 def _check_is_alone() -> None:
-    """Refuses several ranks: they would all train the same batches into one directory.
+    """Refuses several processes where they would all do the same into one directory.
 
     Raises:
         ValueError: torchrun started more than one process.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("resources.gpus: a stage runs on one GPU so far; ask for 1")
+        raise ValueError("resources: this kind of stage is one process; ask for one GPU at most")
 
 
 def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
@@ -167,7 +199,9 @@ def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
 
 
 def classify(error: Exception) -> str:
-    """Whose fault an exception is: `user`, `oom`, `non_finite` or `infra`."""
+    """Whose fault an exception is: `user`, `oom`, `non_finite`, `collapsed` or `infra`."""
+    if isinstance(error, Collapsed):
+        return "collapsed"
     if isinstance(error, NonFinite):
         return "non_finite"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -27,6 +27,8 @@ from store.settings import Settings
 
 BUSY_SECONDS = 5.0
 """How long a writer waits for another one before the database counts as unavailable."""
+IDLE_SECONDS = 60.0
+"""How long a frozen process may hold a PostgreSQL transaction, and with it row locks, before the server ends it."""
 _IS_WRITER = "lco_is_writer"
 _MIGRATION_LOCK = 0x6C636F  # any constant: makes migrators of one PostgreSQL database take turns
 
@@ -40,10 +42,23 @@ def make_engine(settings: Settings) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+    options = {
+        "lock_timeout": f"{int(BUSY_SECONDS * 1000)}",
+        "idle_in_transaction_session_timeout": f"{int(IDLE_SECONDS * 1000)}",
+        "timezone": "UTC",
+    }
     return create_engine(
         url,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "options": f"-c lock_timeout={int(BUSY_SECONDS * 1000)} -c timezone=UTC"},
+        connect_args={
+            "connect_timeout": 5,
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            # A server that vanished without a word (power, a dropped NAT entry) is noticed within seconds, not hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        },
     )
 
 

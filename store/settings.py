@@ -29,6 +29,8 @@ class Settings(Config):
     """Port of the API; 0 takes a free one."""
     allowed_hosts: str = "127.0.0.1,localhost,[::1]"
     """Host headers accepted, comma-separated."""
+    secure_cookies: bool = False
+    """Send the dashboard's session cookie over HTTPS alone; set it where a proxy in front of the API serves HTTPS."""
     slots: PositiveInt = 2
     """Runs that a worker supervises at a time."""
     labels: str = ""

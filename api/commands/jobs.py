@@ -67,7 +67,7 @@ def list_jobs(options: Namespace) -> int:
         found = list(itertools.islice(client.jobs(experiment=options.experiment), options.limit))
     if options.json:
         return print_json(found)
-    rows = [[job.id, job.name, job.kind, job.status, _progress(job.progress), job.created_at] for job in found]
+    rows = [[job.id, job.name, job.kind, _status(job), _progress(job.progress), job.created_at] for job in found]
     return print_table(["id", "name", "kind", "status", "progress", "created"], rows)
 
 
@@ -115,6 +115,12 @@ def list_workers(options: Namespace) -> int:
     return print_table(["id", "host", "pid", "dispatcher", "queues", "slots", "state", "seen"], rows)
 
 
+def _status(job: schemas.JobRead) -> str:
+    """The status of a job; a queued one that waits for other jobs is `blocked`."""
+    is_blocked = job.status == "queued" and all(run.state == "blocked" for run in job.runs)
+    return "blocked" if is_blocked else job.status
+
+
 def _progress(progress: schemas.Progress) -> str:
     return f"{progress.step}/{progress.total or '?'}" if progress.step or progress.total else ""
 
@@ -134,23 +140,29 @@ def watch(options: Namespace) -> int:
 def cancel(options: Namespace) -> int:
     """Cancels something."""
     with Client() as client:
-        return _asked(client.cancel(options.id))
+        return _asked(client.cancel(options.id), "cancelling", "cancelled")
 
 
 def pause(options: Namespace) -> int:
     """Pauses something."""
     with Client() as client:
-        return _asked(client.pause(options.id))
+        return _asked(client.pause(options.id), "pausing", "paused")
 
 
 def resume(options: Namespace) -> int:
     """Resumes something."""
     with Client() as client:
-        return _asked(client.resume(options.id))
+        return _asked(client.resume(options.id), "resuming", "queued")
 
 
-def _asked(found: calls.Object) -> int:
-    print(f"{found.id} is {found.state if isinstance(found, schemas.RunRead) else found.status}")
+def _asked(found: calls.Object, doing: str, done: str) -> int:
+    state = str(found.state if isinstance(found, schemas.RunRead) else found.status)
+    is_under_way = state != done and not calls.is_final(found)
+    print(
+        f"{found.id} is {doing} (now {state}; `lco watch {found.id}` follows it)"
+        if is_under_way
+        else f"{found.id} is {state}"
+    )
     return 0
 
 

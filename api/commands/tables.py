@@ -18,7 +18,10 @@ def print_json(data: BaseModel | Sequence[BaseModel]) -> int:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
-    """Prints rows under a head, each column as wide as it needs."""
+    """Prints rows under a head, each column as wide as it needs; says so where there are none."""
+    if not rows:
+        print("(none)")
+        return 0
     cells = [list(head), *[[shown(cell) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:

@@ -37,8 +37,8 @@ def watch_until_end(client: Client, identifier: str) -> int:
             spoke = time.monotonic()
             for name, run in _runs(found):
                 if run.state == "running":
-                    step = f"{run.progress.step}/{run.progress.total or '?'}"
-                    print(safe(f"{name} seed {run.seed}: {step} {run.progress.message}"), flush=True)
+                    step = f"{run.progress.step}/{run.progress.total} " if run.progress.total else ""
+                    print(safe(f"{name} seed {run.seed}: {step}{run.progress.message or 'starting'}"), flush=True)
         if calls.is_final(found):
             status = str(getattr(found, "status", "") or getattr(found, "state", ""))
             print(f"{identifier} {status}", flush=True)

@@ -54,7 +54,7 @@ def sign_in(
         problem = _USED_LINK if link else _WRONG_KEY
         return page(request, "login.html", 401, next=goal, problem=problem)
     response = _redirect(goal)
-    sessions.set_session_cookie(response, token)
+    sessions.set_session_cookie(response, token, secure=request.app.state.settings.secure_cookies)
     return response
 
 

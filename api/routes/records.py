@@ -29,6 +29,7 @@ _MAX_VALUES = 10_000
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 After = Annotated[str | None, Query(max_length=40, description="Begin after this cursor.")]
+Before = Annotated[str | None, Query(max_length=40, description="End before this cursor.")]
 LastEventId = Annotated[str | None, Header(max_length=40, description="Where a broken stream goes on.")]
 
 
@@ -99,7 +100,7 @@ def job_events(
     subject: JobDep,
     limit: Limit = 100,
     after: After = None,
-    before: After = None,
+    before: Before = None,
     order: Order = "asc",
 ) -> Response:
     """Events of a job and of its runs, oldest first; the cursor is their gapless number."""
@@ -114,7 +115,7 @@ def run_events(
     subject: RunDep,
     limit: Limit = 100,
     after: After = None,
-    before: After = None,
+    before: Before = None,
     order: Order = "asc",
 ) -> Response:
     """Events of a run, oldest first; the cursor is their number within the job."""

@@ -133,6 +133,21 @@ def test_refusal_names_the_fields(lco: Lco, tmp_path: Path, job: dict[str, Any])
     assert "Traceback" not in error
 
 
+def test_what_a_person_reads_while_things_are_under_way(
+    lco: Lco, tmp_path: Path, experiment: dict[str, Any], hand: Hand
+) -> None:
+    assert lco("jobs")[1] == "(none)\n"
+    path = tmp_path / "experiment.json"
+    path.write_text(json.dumps(experiment))
+    lco("submit", str(path))
+    statuses = [line.split()[3] for line in lco("jobs")[1].splitlines()[1:]]
+    assert set(statuses) == {"queued", "blocked"}
+    claim = hand.claim()
+    run_id = next(run["id"] for run in json.loads(lco("runs", "--json")[1]) if run["state"] in ("leased", "running"))
+    code, out, _ = lco("cancel", run_id)
+    assert (code, f"{run_id} is cancelling" in out, "lco watch" in out) == (0, True, True), (out, claim)
+
+
 def test_keys_and_links(lco: Lco) -> None:
     code, key, _ = lco("keys", "create", "ci", "--scope", "read", "--days", "3")
     assert (code, key.startswith("lco_sk_")) == (0, True)
@@ -151,6 +166,10 @@ def test_without_a_platform_a_command_says_what_to_do(
     monkeypatch.setenv("LCO_PORT", "many")
     assert cli.main(["jobs"]) == 2
     assert "LCO_PORT" in capsys.readouterr().err
+    monkeypatch.setenv("LCO_PORT", "0")
+    monkeypatch.setenv("LCO_SLOT", "2")
+    assert cli.main(["jobs"]) == 2
+    assert "LCO_SLOT is no setting" in capsys.readouterr().err
 
 
 def test_log_of_a_hostile_run_cannot_steer_the_terminal() -> None:

@@ -189,6 +189,17 @@ def test_pointer_leaves_out_names_of_union_members() -> None:
     assert pointer_of(("sft", "config", "policy", "str"), "string_type", document) == "/config/policy"
 
 
+def test_a_body_without_a_kind_says_which_field_is_missing(http: TestClient, job: dict[str, Any]) -> None:
+    del job["kind"]
+    (error,) = http.post("/v1/jobs", json=job).json()["errors"]
+    assert (error["pointer"], error["message"]) == ("/kind", "this is required")
+
+
+def test_an_unknown_field_is_told_in_plain_words(http: TestClient, job: dict[str, Any]) -> None:
+    (error,) = http.post("/v1/jobs", json=job | {"kindd": 1}).json()["errors"]
+    assert (error["pointer"], error["message"]) == ("/kindd", "there is no such field")
+
+
 def test_messages_lose_quoted_values() -> None:
     assert redacted("depends on 'warm-up', which") == "depends on 'warm-up', which"
     assert redacted("'sk-CANARY/1' is none") == "the value is none"

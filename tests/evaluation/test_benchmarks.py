@@ -44,6 +44,7 @@ def completion(**changes):
         "extracted": None,
         "verdict": "wrong",
         "correct": False,
+        "value": 0.0,
         "truncated": False,
     }
     return Completion(**values | changes)
@@ -56,11 +57,11 @@ def test_every_benchmark_has_one_configuration_and_one_line_in_the_table():
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_first_example_scores_its_own_answer_as_right_and_another_as_wrong(benchmark_of, name):
+def test_the_first_example_scores_its_own_answer_as_right_and_another_as_wrong(benchmark_of, graders, name):
     benchmark = benchmark_of(name)
     examples = benchmark.load()
     first = examples[0]
-    right, wrong, none = (benchmark.score(first, text) for text in (f"so ={first.reference}", "so =-77", "so"))
+    right, wrong, none = (benchmark.score(first, text, graders) for text in (f"so ={first.reference}", "so =-77", "so"))
     assert (right.value, right.verdict, right.extracted) == (1.0, "correct", first.reference)
     assert (wrong.value, wrong.verdict, wrong.extracted) == (0.0, "wrong", "-77")
     assert (none.value, none.verdict, none.extracted) == (0.0, "no_answer", None)
@@ -69,11 +70,11 @@ def test_the_first_example_scores_its_own_answer_as_right_and_another_as_wrong(b
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_no_completion_raises(benchmark_of, name):
+def test_no_completion_raises(benchmark_of, graders, name):
     benchmark = benchmark_of(name)
     example = benchmark.load()[0]
     for text in ("", "\x00", "=" * 10_000, r"\boxed{" * 5000, "9" * 100_000, "=e5", "=1/0"):
-        assert benchmark.score(example, text).value == 0.0
+        assert benchmark.score(example, text, graders).value == 0.0
 
 
 def test_the_problems_of_the_sums_benchmark_are_those_of_no_training_split(benchmark_of):
@@ -86,10 +87,10 @@ def test_pass_at_1_is_the_mean_over_scored_completions(benchmark_of):
     benchmark = benchmark_of("sums")
     found = benchmark.aggregate(
         [
-            completion(verdict="correct", correct=True),
-            completion(),
-            completion(verdict="no_answer", truncated=True),
-            completion(verdict="error", correct=None),
+            completion(example_id="1", verdict="correct", correct=True, value=1.0),
+            completion(example_id="2"),
+            completion(example_id="3", verdict="no_answer", truncated=True),
+            completion(example_id="4", verdict="error", correct=None, value=None),
         ]
     )
     assert found == {"pass@1": pytest.approx(1 / 3), "no-answer": 0.25, "truncated": 0.25}
@@ -97,7 +98,7 @@ def test_pass_at_1_is_the_mean_over_scored_completions(benchmark_of):
 
 
 def test_no_scored_completion_is_no_value_and_not_zero(benchmark_of):
-    assert benchmark_of("sums").aggregate([completion(verdict="error", correct=None)])["pass@1"] is None
+    assert benchmark_of("sums").aggregate([completion(verdict="error", correct=None, value=None)])["pass@1"] is None
 
 
 def test_a_row_of_results_is_json():

@@ -11,7 +11,9 @@ import torch
 
 from lco.algorithms import TrainConfig
 from lco.config import LlamaInit, StageConfig
-from lco.policy import Policy, initial_policy, load_policy, save_reward_model
+from lco.initial import initial_policy
+from lco.policy import Policy, load_policy
+from lco.reward_model import save_reward_model
 from lco.rollout import Batch
 from lco.stage import Stage
 from tests.lco.cases import N, V, randn, token_batch

@@ -15,7 +15,7 @@ from lco.distillation import gkd, jensen_shannon, later_log_ratios, minillm
 from lco.estimation import Estimator, completion_ratios
 from lco.log_probs import action_log_probs, kl_divergence
 from lco.losses import token_weights
-from lco.policy import load_policy, load_reward_model
+from lco.policy import load_policy
 from lco.policy_gradients import (
     cispo,
     clip_cov,
@@ -31,6 +31,7 @@ from lco.policy_gradients import (
     sequence_sums,
 )
 from lco.prompts import Prompt, load_prompts
+from lco.reward_model import load_reward_model
 from lco.rollout import Rollout
 from tests.lco.cases import V, gradient, randn, token_batch
 

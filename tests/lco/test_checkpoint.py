@@ -8,9 +8,10 @@ import torch
 
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import Optimizer, StageConfig
+from lco.initial import initial_policy
 from lco.manifest import read_manifest
 from lco.optimization import Fitting
-from lco.policy import have_same_weights, initial_policy
+from lco.policy import have_same_weights
 from tests.lco.conftest import TINY
 from tests.lco.launcher import records
 
@@ -18,7 +19,7 @@ from tests.lco.launcher import records
 def step(policy, fitting, number):
     ids = torch.tensor([[3 + number % 9, 5, 7, 4]])
     logits = policy.token_logits(ids, torch.ones_like(ids), torch.ones_like(ids).bool())
-    return fitting.update(number, [logits.logsumexp(-1).sum() - logits[:, number % 16].sum()])
+    return fitting.update(number, [lambda: logits.logsumexp(-1).sum() - logits[:, number % 16].sum()])
 
 
 def fitting_of(policy):

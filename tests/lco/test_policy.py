@@ -7,19 +7,9 @@ import pytest
 import torch
 
 from lco.config import LlamaInit, StageConfig
-from lco.policy import (
-    REFERENCE,
-    REWARD_MODEL,
-    check_same_tokenizer,
-    copy_weights,
-    device_of,
-    have_same_weights,
-    initial_policy,
-    load_policy,
-    load_reward_model,
-    named_weights,
-    save_reward_model,
-)
+from lco.initial import initial_policy
+from lco.policy import check_same_tokenizer, copy_weights, device_of, have_same_weights, load_policy, named_weights
+from lco.reward_model import REFERENCE, REWARD_MODEL, load_reward_model, save_reward_model
 from tests.lco.conftest import TINY
 
 CPU = StageConfig(device="cpu")
@@ -94,6 +84,24 @@ def test_a_chat_template_is_applied_where_there_is_one(tiny_policy):
         "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}={% endif %}"
     )
     assert tiny_policy.encode_prompt("1+2") == tiny_policy.tokenizer.encode("1+2=", add_special_tokens=False)
+
+
+def test_the_system_prompt_is_said_through_the_template_and_refused_without_one(tiny_policy):
+    tiny_policy.system_prompt = "9"
+    with pytest.raises(ValueError, match="system_prompt: the tokenizer has no chat template"):
+        tiny_policy.encode_prompt("1+2")
+    tiny_policy.tokenizer.chat_template = (
+        "{% for m in messages %}{{ '+' if m['role'] == 'system' else '=' }}{{ m['content'] }}{% endfor %}"
+    )
+    assert tiny_policy.encode_prompt("1+2") == tiny_policy.tokenizer.encode("+9=1+2", add_special_tokens=False)
+
+
+@pytest.mark.parametrize("rows", [14, 15])
+def test_a_tokenizer_that_names_more_tokens_than_the_embedding_has_rows_is_refused(tiny_policy, tmp_path, rows):
+    tiny_policy.model.resize_token_embeddings(rows, mean_resizing=False)
+    tiny_policy.save(tmp_path)
+    with pytest.raises(ValueError, match=f"its tokenizer names 16 tokens, its embedding {rows} rows"):
+        load_policy(tmp_path, CPU)
 
 
 def test_rows_of_the_embedding_that_the_tokenizer_cannot_name_are_no_tokens(tiny_policy):

@@ -86,11 +86,11 @@ def test_a_gpus_out_of_memory_error_is_known_by_its_name():
     assert classify(torch.OutOfMemoryError("CUDA out of memory")) == "oom"
 
 
-def test_several_ranks_are_refused_before_they_write_over_each_other(run, monkeypatch):
+def test_several_processes_are_refused_where_they_would_do_the_same(run, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     status, error = run(lambda config, stage: None)
     assert (status, error["outcome"]) == (EXIT_USER, "user")
-    assert error["message"].startswith("resources.gpus: ")
+    assert error["message"].startswith("resources: ")
 
 
 def test_a_long_message_is_cut(run):

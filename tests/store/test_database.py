@@ -1,9 +1,10 @@
 import stat
 import threading
+import time
 
 import pytest
 from sqlalchemy import insert, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 
 from store import database as database_module
@@ -106,6 +107,16 @@ def test_a_database_that_another_process_holds_is_an_operational_error(sqlite_se
             blocked.execute(select(ApiKey)).all()
     one.dispose()
     other.dispose()
+
+
+def test_postgresql_ends_a_transaction_that_a_frozen_process_holds(postgres_settings, monkeypatch):
+    monkeypatch.setattr(database_module, "IDLE_SECONDS", 0.2)
+    frozen = Database(make_engine(postgres_settings))
+    with pytest.raises(DBAPIError, match="IdleInTransaction"), frozen.write() as session:
+        session.execute(select(ApiKey)).all()
+        time.sleep(1.0)
+        session.execute(select(ApiKey)).all()
+    frozen.dispose()
 
 
 def test_times_are_aware_and_in_utc(any_database):

@@ -1,0 +1,69 @@
+"""What benchmarks grade with, opened when it is first asked for and closed at the end. No torch until then."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from evaluation.records import Journal
+
+JOURNAL = "replies.jsonl"
+
+
+class Closable(Protocol):
+    """What has to be closed."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+ClosableT = TypeVar("ClosableT", bound=Closable)
+
+
+class Graders:
+    """Graders of one evaluation: each is opened once, by whoever asks first, from any thread."""
+
+    def __init__(self, directory: Path, earlier: Sequence[Path] = ()) -> None:
+        """Opens nothing yet.
+
+        Args:
+            directory: where the journal of replies is kept.
+            earlier: the directories of earlier attempts, newest first.
+        """
+        self._directory = directory
+        self._earlier = earlier
+        self._stack = ExitStack()
+        self._opened: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def journal(self) -> Journal:
+        """Where graders record what they paid for or waited for, under a content key; each line waits for the disk."""
+        earlier = [directory / JOURNAL for directory in self._earlier]
+        return self.opened("journal", lambda: Journal(self._directory / JOURNAL, earlier))
+
+    def opened(self, name: str, make: Callable[[], ClosableT]) -> ClosableT:
+        """The grader of a name, made now if it was not asked for before."""
+        with self._lock:
+            if name not in self._opened:
+                grader = make()
+                self._stack.callback(grader.close)
+                self._opened[name] = grader
+            found: ClosableT = self._opened[name]
+            return found
+
+    def close(self) -> None:
+        """Closes everything that was opened, the last first."""
+        with self._lock:
+            self._opened.clear()
+            self._stack.close()
