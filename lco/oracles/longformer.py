@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from lco.config import StageConfig
-from lco.policy import check_is_safe, device_of
+from lco.policy import device_of
+from lco.safety import check_is_safe
 
 SEPARATOR = "</s>"
 

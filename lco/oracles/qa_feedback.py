@@ -14,6 +14,7 @@ Departures, all recorded in `Score.notes`, where the original fails or compares 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,8 +119,7 @@ class QaFeedbackScorer:
         factual = self._good_units(self._factuality, factuality, error=0)
         rated = self._completeness.logits(completeness, self._batch_size)
         return [
-            self._score(one, *parts)
-            for one, *parts in zip(clean, units, relevant, factual, rated, notes, strict=True)
+            self._score(one, *parts) for one, *parts in zip(clean, units, relevant, factual, rated, notes, strict=True)
         ]
 
     def _good_units(self, classifier: Classifier, inputs: list[_Input], error: int) -> list[int]:
@@ -186,7 +186,7 @@ def _factuality_input(classifier: Classifier, one: Response, units: Units, notes
 
 def _pieces(text: str, bounds: list[int]) -> list[list[str]]:
     """The words of each unit that ends within what is parsed."""
-    units = [text[start:end].rstrip() for start, end in zip(bounds, bounds[1:], strict=False)]
+    units = [text[start:end].rstrip() for start, end in pairwise(bounds)]
     return [
         unit.split() for start, unit in zip(bounds, units, strict=False) if start + len(unit) <= MAX_PARSED_CHARACTERS
     ]

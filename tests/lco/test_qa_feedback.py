@@ -21,6 +21,11 @@ PASSAGES = "question: Who built it? context: wikipage: Tower text: The tower was
 ANSWER = "The tower, which is old and rather tall, was built by two men in 1999. Nobody knows their names; it is sad."
 
 
+def close(row):
+    """Equal where a value is a count, an offset or an id; within 1e-5 where it is a number of the models."""
+    return {name: pytest.approx(value, abs=1e-5) if isinstance(value, float) else value for name, value in row.items()}
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     return save_qa_feedback(tmp_path_factory.mktemp("qa-feedback"))
@@ -55,7 +60,7 @@ NAMES = {"relevance": "rel", "factuality": "fact", "completeness": "comp"}
 def test_scores_equal_those_of_the_published_code(published):
     scorer, responses, expected = published
     for score, row in zip(scorer.scores(responses), expected, strict=True):
-        assert {"id": row["id"], **score.row()} == pytest.approx(row, abs=1e-5)
+        assert {"id": row["id"], **score.row()} == close(row)
         assert score.notes == ()
 
 
@@ -65,7 +70,7 @@ def test_neither_batch_nor_order_changes_a_published_score(published):
     order = random.Random(3).sample(range(len(responses)), len(responses))
     for index in order:
         (alone,) = scorer.scores([responses[index]])
-        assert alone.row() == pytest.approx(together[index].row(), abs=1e-5)
+        assert alone.row() == close(together[index].row())
 
 
 def tokens_seen(scorer, which, *responses):
