@@ -14,7 +14,7 @@ from lco.advantage_config import GaeAdvantage
 from lco.advantages import generalized_advantages
 from lco.algorithms import TrainConfig
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained
 from lco.rollout import Batch
 
 _SMALL_VARIANCE = 1e-8  # of returns that are equal up to rounding
@@ -29,12 +29,11 @@ class ValueModel(nn.Module):
         self.head = nn.Linear(int(policy.model.config.get_text_config().hidden_size), 1, device=policy.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self._precision = policy.precision
+        self._policy = policy
 
     def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
         """Values `[B, T]`, float32."""
-        device = input_ids_BT.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == torch.bfloat16):
+        with self._policy.computing():
             output = self.backbone(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
         values_BT1: Tensor = self.head(output.last_hidden_state.float())
         return values_BT1[..., 0]
@@ -47,12 +46,12 @@ class Critic:
         """Loads the second copy of the policy.
 
         Raises:
-            ValueError: as `load_policy`.
+            ValueError: as `load_trained`.
         """
         self.advantage = advantage
         self.micro_batch_size = config.micro_batch_size
         total_steps = config.iterations * config.inner_epochs * config.steps_per_epoch
-        self.model = ValueModel(load_policy(Path(config.policy), config))
+        self.model = ValueModel(load_trained(Path(config.policy), config))
         self.fitting = Fitting(self.model, advantage.critic, total_steps, config.parallel)
 
     def is_pretraining(self, iteration: int) -> bool:
