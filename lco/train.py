@@ -25,7 +25,7 @@ from lco.diagnostics import rollout_metrics, token_sums
 from lco.estimation import Estimator
 from lco.losses import LOSSES, token_weights
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained
 from lco.probes import probe
 from lco.prompts import load_prompts
 from lco.rollout import Batch
@@ -45,7 +45,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
         Collapsed, Paused: the collapse watch raised an alarm and was told to do so.
     """
     distributed.join(config)
-    policy = load_policy(Path(config.policy), config)
+    policy = load_trained(Path(config.policy), config)
     estimator = Estimator(config, policy)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
