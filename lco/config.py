@@ -138,6 +138,20 @@ class ExactAnswer(Config):
     """Reward of any other completion, also of one without an answer."""
 
 
+class QaFeedback(Config):
+    """Fine-Grained RLHF's rewards on QA-Feedback (arXiv 2306.01693): relevance, factuality, completeness, summed."""
+
+    name: Literal["qa-feedback"] = "qa-feedback"
+    relevance: ModelSource
+    """R1: the directory of the token classifier with the labels Ignore, NF-ERR, O."""
+    factuality: ModelSource
+    """R2: the directory of the token classifier with the labels F-ERR, Ignore, O."""
+    completeness: ModelSource
+    """R3: the directory of the sequence classifier with one logit."""
+    batch_size: PositiveInt = 8
+    """Responses scored at a time. Changes speed and memory; a number only in its last bits."""
+
+
 class Sampling(Config):
     """How the behaviour policy samples completions."""
 
