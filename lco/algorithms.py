@@ -24,6 +24,8 @@ from lco.baselines import (
     Rloo,
 )
 from lco.config import Config, ExactAnswer, ModelSource, Prompts, Sampling, TrainingStageConfig, Validation
+from lco.metrics import DiagnosticsConfig
+from lco.watch import WatchConfig
 
 
 class FullSupport(Config):
@@ -182,6 +184,10 @@ class TrainConfig(TrainingStageConfig):
     """Optimizer steps per pass; each takes an equal share of the completions."""
     validation: Validation | None = None
     """Accuracy measured while training; null for none."""
+    watch: WatchConfig = WatchConfig()
+    """The collapse watch."""
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
+    """Numbers measured on request."""
 
     @model_validator(mode="after")
     def _combination_is_sound(self) -> Self:
@@ -191,4 +197,14 @@ class TrainConfig(TrainingStageConfig):
         advantage = self.algorithm.advantage
         if isinstance(advantage, SampledAdvantage) and advantage.estimator in GROUP_ESTIMATORS and self.group_size < 2:
             raise ValueError(f"group_size: the {advantage.estimator} advantage needs at least 2 completions per prompt")
+        asked = [name for name, is_asked in self.diagnostics.model_dump().items() if is_asked]
+        if asked and self.parallel != "ddp":
+            raise ValueError(f"diagnostics.{asked[0]}: its own backward passes need `parallel` ddp")
+        if self.diagnostics.gradient_bound:
+            if not isinstance(self.algorithm, LcoConfig):
+                raise ValueError("diagnostics.gradient_bound: Proposition 4.7 is about the LCO objectives")
+            if isinstance(self.algorithm, LcoLogitConfig) and self.algorithm.gauge == "logprob":
+                raise ValueError("diagnostics.gradient_bound: the gauge `logprob` fits other functions than the logits")
+            if self.precision != "float32":
+                raise ValueError("diagnostics.gradient_bound: its differences of logits need `precision` float32")
         return self

@@ -161,15 +161,17 @@ class Replica:
         if count() == 1:
             return
         if parallel == "ddp":
-            self._wrapped = DistributedDataParallel(body, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self._wrapped = DistributedDataParallel(body, gradient_as_bucket_view=True)
             return
         blocks = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
-        for part in [part for part in model.modules() if type(part).__name__ in blocks]:
-            fully_shard(part)
+        for block in [part for part in model.modules() if type(part).__name__ in blocks]:
+            fully_shard(block)
         fully_shard(body)
         with torch.no_grad():
             body(lambda: None)  # whoever runs first is the root, also where the model's parts are called alone later
         self._shards = [part for part in body.modules() if isinstance(part, FSDPModule)]
+        for shard in self._shards:
+            shard.reshard()
         held = [type(parameter).__name__ for parameter in model.parameters() if not isinstance(parameter, DTensor)]
         assert not held, f"{len(held)} parameters are not sharded"
 

@@ -17,6 +17,7 @@ from lco.advantages import (
 )
 from lco.algorithms import Algorithm, LcoConfig, TrainConfig
 from lco.baselines import ClipCov, Dapo, KlCov, MiniLlm, PolicyGradientConfig, ReinforcePlusPlus, Rloo
+from lco.diagnostics import raw_spread, support_metrics
 from lco.distillation import later_log_ratios
 from lco.policy import Policy
 from lco.policy_gradients import marked_tokens, sequence_sums
@@ -37,6 +38,8 @@ class Estimator:
         self.config = config
         self.policy = policy
         self.scorer = Scorer(config, policy)
+        self.statistics: dict[str, float] = {}
+        """What the newest batch's targets report."""
 
     @property
     def algorithm(self) -> Algorithm:
@@ -77,6 +80,7 @@ class Estimator:
             assert support is not None
             if isinstance(algorithm.advantage, SampledAdvantage):
                 self._spread(batch, support, algorithm)
+            self.statistics = {"train/advantage_std_steps": raw_spread(support)}
             shift_N1, divisor_N1 = shift_and_divisor(
                 support.advantages_NK,
                 support.valid_NK,
@@ -86,6 +90,7 @@ class Estimator:
             )
             support.advantages_NK = (support.advantages_NK - shift_N1) / divisor_N1
             support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
+            self.statistics |= support_metrics(support, algorithm)
         return batch
 
     def _sampled(self, advantage: SampledAdvantage, rollouts: list[Rollout], batch: Batch) -> Tensor:

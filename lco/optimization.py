@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lco.config import Optimizer
+from lco.diagnostics import mean_gradient_norm, projection_parameters
 from lco.distributed import Parallel, Replica, summed, whole
 from lco.stage import NonFinite
 
@@ -15,9 +16,10 @@ MAX_SKIPPED_STEPS = 3
 
 
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.AdamW:
-    """AdamW over all parameters; no weight decay on vectors (norms, biases)."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    """AdamW over all trained parameters; no weight decay on vectors (norms, biases)."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
     return torch.optim.AdamW(
         [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=config.learning_rate,
@@ -45,6 +47,7 @@ class Fitting:
         self.total_steps = total_steps
         self.replica = Replica(model, parallel)
         self.optimizer = make_optimizer(model, config)
+        self._projections = projection_parameters(model)
         self.num_skipped_in_a_row = 0
 
     def update(self, step: int, losses: Sequence[Callable[[], Tensor]]) -> dict[str, float]:
@@ -55,7 +58,8 @@ class Fitting:
                 to the step's loss. It is backpropagated before the next is made. Every process has equally many.
 
         Returns:
-            `train/loss`, `train/grad_norm` (before clipping) and `train/learning_rate`, the same on every process.
+            `train/loss`, `train/grad_norm`, `train/grad_norm_qkv` (both before clipping) and `train/learning_rate`, the
+            same on every process. The device is waited for once, after the last micro-batch.
 
         Raises:
             NonFinite: three steps in a row were skipped.
@@ -64,14 +68,16 @@ class Fitting:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for position, make_loss in enumerate(losses, start=1):
-            total += self.replica.backward(make_loss, is_last=position == len(losses)).item()
         device = next(self.model.parameters()).device
-        total = summed({"loss": torch.tensor(total, dtype=torch.float64, device=device)})["loss"].item()
+        total_loss = torch.zeros((), dtype=torch.float64, device=device)
+        for position, make_loss in enumerate(losses, start=1):
+            total_loss += self.replica.backward(make_loss, is_last=position == len(losses)).detach()
+        norm_qkv = mean_gradient_norm(self._projections).to(total_loss)
         limit = self.config.max_grad_norm or math.inf
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)).item()
-        if math.isfinite(norm) and math.isfinite(total):
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)).to(total_loss)
+        total_loss = summed({"loss": total_loss})["loss"]
+        total, norm_all, norm_qkv_all = torch.stack([total_loss, norm, norm_qkv]).tolist()
+        if math.isfinite(norm_all) and math.isfinite(total):
             self.optimizer.step()
             self.num_skipped_in_a_row = 0
         else:
@@ -80,4 +86,5 @@ class Fitting:
                 raise NonFinite(
                     f"loss or gradient not finite in {MAX_SKIPPED_STEPS} steps in a row, last at step {step + 1}"
                 )
-        return {"train/loss": total, "train/grad_norm": norm, "train/learning_rate": rate}
+        metrics = {"train/loss": total, "train/grad_norm": norm_all, "train/learning_rate": rate}
+        return metrics | ({"train/grad_norm_qkv": norm_qkv_all} if self._projections else {})

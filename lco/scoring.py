@@ -21,7 +21,7 @@ from lco.algorithms import (
 )
 from lco.baselines import DistillationConfig
 from lco.log_probs import action_log_probs
-from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy
+from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_frozen
 from lco.reward_model import load_reward_model
 from lco.rollout import Batch, Rollout, Support, sequence_tensors
 
@@ -47,15 +47,17 @@ class Scorer:
                 check_same_tokenizer(policy, model, f"algorithm.advantage.{what}")
         needs_initial = isinstance(advantage, DpoAdvantage) and advantage.reference_kl > 0
         if needs_initial or getattr(config.algorithm, "kl_weight", 0.0) > 0:
-            initial = load_policy(Path(config.policy), config)
+            initial = policy.base if policy.has_adapter else load_frozen(Path(config.policy), config)
             is_shared = self.reference is not None and have_same_weights(initial, self.reference)
+            if is_shared and policy.has_adapter:
+                self.reference = initial  # the reward model's copy is let go
             self.initial = self.reference if is_shared else initial
 
     def _load_frozen(self) -> tuple[Policy | None, Policy | None]:
         """The advantage's model and, for a DPO reward model, its reference; settles beta from the manifest."""
         advantage = self.algorithm.advantage
         if isinstance(advantage, LogprobAdvantage):
-            return load_policy(Path(advantage.reward_model), self.config), None
+            return load_frozen(Path(advantage.reward_model), self.config), None
         if not isinstance(advantage, DpoAdvantage | DpoRatioAdvantage):
             return None, None
         reward_model = load_reward_model(Path(advantage.reward_model), self.config)

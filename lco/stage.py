@@ -1,14 +1,16 @@
 """A stage as a process: `python -m lco.STAGE CONFIG.json RUN_DIR`. Progress out, orders to stop in. No torch.
 
-Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to (a checkpoint is saved), 2 a mistake in the
-configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end of the pipe `LCO_PARENT_FD` both
-ask to stop; an orphan that has not stopped after `ORPHAN_SECONDS` ends itself.
+Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to or paused by its collapse watch (with a
+checkpoint), 2 a mistake in the configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end
+of the pipe `LCO_PARENT_FD` both ask to stop (under torchrun, which hands no pipe on, the end of torchrun); an orphan
+that has not stopped after `ORPHAN_SECONDS` ends itself. A finished run directory is left as it is.
 """
 
 import argparse
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,9 +23,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from lco.config import Config, sources
+from lco.metrics import METRICS
+from lco.run_directory import ERROR, is_finished, outputs, settle_configuration, write_error
+
 EXIT_STOPPED = 75
 EXIT_USER = 2
 ORPHAN_SECONDS = 4.0
+_LOOK_SECONDS = 0.3
+_PLATFORM_INPUT = re.compile(r"(job|model|data):.+|(job|ckpt)_[0-9a-z]{26}")
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -34,6 +42,14 @@ class Stopped(Exception):
 
 class NonFinite(Exception):
     """Losses or gradients were not finite, several steps in a row."""
+
+
+class Collapsed(Exception):
+    """The collapse watch ended the run; its newest checkpoint is from before the collapse."""
+
+
+class Paused(Exception):
+    """The collapse watch wants a person to look; the state is saved, and the stage goes on when it is started again."""
 
 
 class Stage:
@@ -78,7 +94,8 @@ class Stage:
             self._progress.write(json.dumps(record, allow_nan=False) + "\n")
             self._progress.flush()
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """A line of the log."""
         if self.is_writer:
             print(line, flush=True)
 
@@ -87,11 +104,12 @@ class Stage:
         self._write({"type": "progress", "step": step, "total": total, "message": message})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Named numbers of one step; also a line of the log."""
+        """Named numbers of one step; the chief ones are also a line of the log."""
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         self._write({"type": "metrics", "step": step, "values": finite})
-        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in values.items())
-        self._say(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}")
+        chief = {key: value for key, value in values.items() if key not in METRICS or METRICS[key].is_logged}
+        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in chief.items())
+        self.say(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}")
 
     def checkpoint(self, step: int, directory: Path) -> None:
         """A resumable checkpoint is complete."""
@@ -100,7 +118,7 @@ class Stage:
     def event(self, level: str, message: str) -> None:
         """Something a person should know."""
         self._write({"type": "event", "level": level, "message": message})
-        self._say(f"{level}: {message}")
+        self.say(f"{level}: {message}")
 
 
 def run_stage(
@@ -130,18 +148,29 @@ def run_stage(
     )
     options = parser.parse_args(arguments)
     stage = Stage(options.run_dir, options.resume_from)
-    error_path: Path = options.run_dir / "error.json"
-    error_path.unlink(missing_ok=True)  # of an earlier attempt in this directory
+    if stage.is_writer:
+        (options.run_dir / ERROR).unlink(missing_ok=True)  # of an earlier attempt in this directory
     signal.signal(signal.SIGTERM, lambda *_: stage.stop())
     signal.signal(signal.SIGINT, lambda *_: stage.stop())
     _watch_parent(stage)
     try:
         if not is_shared:
             _check_is_alone()
-        body(read_config(options.config, config_type), stage)
+        config = read_config(options.config, config_type)
+        settle_configuration(stage.run_dir, config, is_writer=stage.is_writer)
+        if is_finished(stage.run_dir):
+            stage.say("this run is finished: nothing is left to do")
+        else:
+            body(config, stage)
+        for role, path in outputs(stage.run_dir).items():
+            stage.say(f"{role}: {path}")
         return 0
     except Stopped:
-        print("stopped; the state is saved", flush=True)
+        stage.say("stopped; the state is saved")
+        return EXIT_STOPPED
+    except Paused as pause:
+        stage.say(f"paused; the state is saved: {pause}")
+        write_error(stage.run_dir, {"outcome": "paused", "code": "Paused", "message": str(pause)[:4000]})
         return EXIT_STOPPED
     except Exception as error:
         outcome = classify(error)
@@ -149,8 +178,7 @@ def run_stage(
             traceback.print_exc()
         message = str(error) or type(error).__name__
         print(f"{outcome} error: {message}", file=sys.stderr, flush=True)
-        document = {"outcome": outcome, "code": type(error).__name__, "message": message[:4000]}
-        error_path.write_text(json.dumps(document))
+        write_error(stage.run_dir, {"outcome": outcome, "code": type(error).__name__, "message": message[:4000]})
         return EXIT_USER if outcome == "user" else 1
     finally:
         stage.close()
@@ -170,21 +198,31 @@ def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
     """The configuration in a JSON or TOML file.
 
     Raises:
-        ValueError: the file cannot be read or a field is wrong; the message names every field.
+        ValueError: the file cannot be read or a field is wrong; the message names every field. Also for an input that
+            only the platform knows how to find.
     """
     try:
         content = path.read_bytes()
         text = json.dumps(tomllib.loads(content.decode())) if path.suffix == ".toml" else content
-        return config_type.model_validate_json(text)
+        config = config_type.model_validate_json(text)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}" for e in error.errors()]
         raise ValueError(f"{path}: " + "; ".join(lines)) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:  # the last: a TOML date
         raise ValueError(f"{path}: {error}") from error
+    for pointer, _, value in sources(config) if isinstance(config, Config) else ():
+        if _PLATFORM_INPUT.fullmatch(value) and not Path(value).exists():
+            raise ValueError(
+                f"{'.'.join(pointer)}: {value!r} is a name that the platform resolves (`lco submit`); "
+                "a stage run by hand takes a path"
+            )
+    return config
 
 
 def classify(error: Exception) -> str:
-    """Whose fault an exception is: `user`, `oom`, `non_finite` or `infra`."""
+    """Whose fault an exception is: `user`, `oom`, `non_finite`, `collapsed` or `infra`."""
+    if isinstance(error, Collapsed):
+        return "collapsed"
     if isinstance(error, NonFinite):
         return "non_finite"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -195,16 +233,31 @@ def classify(error: Exception) -> str:
 
 
 def _watch_parent(stage: Stage) -> None:
-    """Ends the process when the pipe that its supervisor holds open ends, after a chance to save its state."""
-    descriptor = os.environ.get("LCO_PARENT_FD")
-    if descriptor is None:
+    """Ends the process when who started it is gone, after a chance to save its state.
+
+    Its supervisor holds the other end of a pipe open. Under torchrun there is no pipe, and torchrun itself is watched.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        parent = os.getppid()
+
+        def is_gone() -> bool:
+            time.sleep(_LOOK_SECONDS)
+            return os.getppid() != parent
+
+    elif (descriptor := os.environ.get("LCO_PARENT_FD")) is not None:
+        number = int(descriptor)
+
+        def is_gone() -> bool:
+            return not os.read(number, 1)
+
+    else:
         return
 
     def watch() -> None:
-        while os.read(int(descriptor), 1):
+        while not is_gone():
             pass
-        print("the supervisor is gone; saving the state", flush=True)
         stage.stop()
+        stage.say("the supervisor is gone; saving the state")
         time.sleep(ORPHAN_SECONDS)
         os._exit(EXIT_STOPPED)
 

@@ -21,16 +21,18 @@ from lco import distributed
 from lco.algorithms import Algorithm, LcoConfig, TrainConfig
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.collection import collect
-from lco.diagnostics import token_sums
+from lco.diagnostics import rollout_metrics, token_sums
 from lco.estimation import Estimator
 from lco.losses import LOSSES, token_weights
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained
+from lco.probes import probe
 from lco.prompts import load_prompts
-from lco.rollout import Batch, Rollout
+from lco.rollout import Batch
 from lco.seeds import derived_seed
 from lco.stage import Stage, Stopped, run_stage
 from lco.validation import Validator
+from lco.watch import Watch, respond
 
 
 def train(config: TrainConfig, stage: Stage) -> None:
@@ -40,9 +42,10 @@ def train(config: TrainConfig, stage: Stage) -> None:
         Stopped: asked to stop; the state is saved.
         ValueError: an input is wrong.
         NonFinite: three steps in a row had no finite gradient.
+        Collapsed, Paused: the collapse watch raised an alarm and was told to do so.
     """
     distributed.join(config)
-    policy = load_policy(Path(config.policy), config)
+    policy = load_trained(Path(config.policy), config)
     estimator = Estimator(config, policy)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
@@ -54,14 +57,17 @@ def train(config: TrainConfig, stage: Stage) -> None:
         stage.event("warning", "anchor: `current` moves the target with the policy; several steps on one sample add up")
     step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer)
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
+    watch = Watch(config.watch, state.get("watch"))
     batch = Batch.from_tensors(buffer) if buffer is not None else None
 
-    def checkpoint() -> None:
+    def checkpoint(num_extra: int = 0) -> None:
         is_between_iterations = step % steps_per_iteration == 0
         tensors = None if is_between_iterations or batch is None else batch.tensors()
-        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
-        save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, config.keep_checkpoints)
+        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "watch": watch.state()}
+        keep = config.keep_checkpoints + num_extra
+        save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, keep)
 
+    is_due = False
     while step < total_steps:
         iteration, inner_step = divmod(step, steps_per_iteration)
         stage.progress(step, total_steps, f"iteration {iteration + 1} of {config.iterations}")
@@ -71,12 +77,13 @@ def train(config: TrainConfig, stage: Stage) -> None:
             with fitting.replica.unsharded():
                 rollouts = collect(config, policy, prompts, iteration)
                 batch = estimator.batch(rollouts, iteration)
-            metrics |= rollout_metrics(rollouts, batch)
+            metrics |= rollout_metrics(rollouts, batch, config.group_size) | estimator.statistics
             if estimator.has_reference:
                 gaps_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
                 metrics["train/kl_reference"] = gaps_N.mean().item()
         assert batch is not None, "a checkpoint inside an iteration holds its batch"
         part = _minibatch(config, batch, iteration, inner_step)
+        metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
         metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == total_steps):
@@ -84,11 +91,14 @@ def train(config: TrainConfig, stage: Stage) -> None:
                 metrics |= validator.measure()
         metrics["time/step_seconds"] = time.monotonic() - started
         stage.metrics(step, metrics)
+        respond(config.watch, watch.observe(step, metrics), stage, lambda: checkpoint(num_extra=1))
         if distributed.any_of(stage.is_stopping) and step < total_steps:
             checkpoint()
             raise Stopped
-        if step % config.checkpoint_every_steps == 0 and step < total_steps:
+        is_due = (is_due or step % config.checkpoint_every_steps == 0) and step < total_steps
+        if is_due and not watch.holds_checkpoints:
             checkpoint()
+            is_due = False
     stage.progress(total_steps, total_steps, "saving the model")
     policy.save(stage.run_dir / "model")
     publish_model(stage, total_steps, stage.run_dir / "model", algorithm=algorithm.name, seed=config.seed)
@@ -136,7 +146,10 @@ def fit(
     cuts = micro_batches(batch, micro_batch_size, algorithm.token_reduction)
     metrics = fitting.update(step, [partial(loss_of, *dealt) for dealt in distributed.rounds(cuts)])
     num_tokens = len(batch.actions_N)
-    return metrics | {f"train/{name}": total.item() / num_tokens for name, total in distributed.summed(sums).items()}
+    totals = distributed.summed(sums)
+    means = (torch.stack(list(totals.values())) / num_tokens).tolist()
+    metrics |= {f"train/{name}": value for name, value in zip(totals, means, strict=True)}
+    return metrics | {"train/num_tokens": num_tokens}
 
 
 def micro_batches(batch: Batch, size: int, token_reduction: str) -> list[Tensor]:
@@ -145,19 +158,6 @@ def micro_batches(batch: Batch, size: int, token_reduction: str) -> list[Tensor]
     if token_reduction != "micro-mean":  # which is a mean over the micro-batches as configured
         size = min(size, -(-num_sequences // distributed.count()))
     return list(torch.arange(num_sequences, device=batch.num_tokens_B.device).split(size))
-
-
-def rollout_metrics(rollouts: list[Rollout], batch: Batch) -> dict[str, float]:
-    """Means over one iteration's completions, and the spread of the raw advantages."""
-    count = len(rollouts)
-    spread = batch.advantages_N.std().item() if len(batch.advantages_N) > 1 else 0.0
-    return {
-        "train/reward": sum(rollout.reward for rollout in rollouts) / count,
-        "train/accuracy": sum(rollout.is_correct for rollout in rollouts) / count,
-        "train/completion_tokens": sum(len(rollout.completion_ids) for rollout in rollouts) / count,
-        "train/truncated": sum(rollout.is_truncated for rollout in rollouts) / count,
-        "train/advantage_std": spread,
-    }
 
 
 if __name__ == "__main__":

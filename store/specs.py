@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
 from evaluation.config import EvalConfig
 from lco.algorithms import TrainConfig
-from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig
+from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig, sources
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -72,31 +72,10 @@ def parse_reference(pointer: tuple[str, ...], source: Source, text: str) -> Refe
     raise ValueError(f"{'.'.join(pointer)}: {text[:80]!r} is none of {forms}")
 
 
-def references(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[Reference]:
+def references(config: Config) -> Iterator[Reference]:
     """Every input of a config, found by the `Source` marks of its fields, in their order."""
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        here = (*pointer, name)
-        if isinstance(value, str) and (source := _source_of(field)) is not None:
-            yield parse_reference(here, source, value)
-        elif isinstance(value, Config):
-            yield from references(value, here)
-        elif isinstance(value, list | tuple):
-            for position, item in enumerate(value):
-                if isinstance(item, Config):
-                    yield from references(item, (*here, str(position)))
-
-
-def _source_of(field: Any) -> Source | None:
-    """The mark of a field, also where the annotated type is one member of a union."""
-    for mark in field.metadata:
-        if isinstance(mark, Source):
-            return mark
-    for member in getattr(field.annotation, "__args__", ()):
-        for mark in getattr(member, "__metadata__", ()):
-            if isinstance(mark, Source):
-                return mark
-    return None
+    for pointer, source, text in sources(config):
+        yield parse_reference(pointer, source, text)
 
 
 def replaced(document: dict[str, Any], pointer: tuple[str, ...], value: str) -> None:
