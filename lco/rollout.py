@@ -3,6 +3,7 @@
 Shapes: B sequences, T time, N trained tokens of all B sequences in a row, V vocabulary, K entries of the support.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -77,6 +78,10 @@ class Batch:
     """Tokens that the algorithm treats apart (Clip-Cov, KL-Cov); None where it knows none."""
     is_kept_B: Tensor | None = None
     """False for a sequence left out of the loss and its average; None keeps all."""
+    values_N: Tensor | None = None
+    """The critic's value of the state before each token when it was sampled; None without a critic."""
+    returns_N: Tensor | None = None
+    """What the critic learns."""
 
     def select(self, indices_B: Tensor) -> Self:
         """The batch of some of the sequences, in the given order, without columns that none of them needs."""
@@ -151,11 +156,20 @@ def sequence_tensors(
 
 
 @torch.no_grad()
-def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:
+def sample(
+    policy: Policy,
+    prompts: list[list[int]],
+    seeds: list[int],
+    sampling: Sampling,
+    has_ended: Callable[[list[int]], bool] | None = None,
+) -> list[list[int]]:
     """One completion per prompt: token ids, with the end-of-sequence token where it was sampled.
 
     Each completion draws its own uniform numbers from its own seed by inverting the cumulative distribution, so the
     order and the company of the prompts decide nothing. Processes share the prompts and all have every completion.
+
+    Args:
+        has_ended: whether a completion, given as its token ids so far, ends here without an end-of-sequence token.
 
     Raises:
         ValueError: a prompt with `max_tokens` more does not fit into the model.
@@ -170,11 +184,18 @@ def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling:
     mine = share(list(zip(prompts, seeds, strict=True)))
     for start in range(0, len(mine), sampling.batch_size):
         some = mine[start : start + sampling.batch_size]
-        completions += _sample_batch(policy, [prompt for prompt, _ in some], [seed for _, seed in some], sampling)
+        some_prompts, some_seeds = [prompt for prompt, _ in some], [seed for _, seed in some]
+        completions += _sample_batch(policy, some_prompts, some_seeds, sampling, has_ended)
     return gather(completions)
 
 
-def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:
+def _sample_batch(
+    policy: Policy,
+    prompts: list[list[int]],
+    seeds: list[int],
+    sampling: Sampling,
+    has_ended: Callable[[list[int]], bool] | None,
+) -> list[list[int]]:
     device = policy.device
     ids_BT, attention_mask_BT = (tensor.to(device) for tensor in padded(prompts, policy.eos_id, side="left"))
     uniforms_BT = torch.from_numpy(uniforms(seeds, sampling.max_tokens)).to(device)
@@ -191,6 +212,10 @@ def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sa
         live_B = ~is_done_B
         tokens_BT[rows_B[live_B], t] = next_B[live_B]
         ended_B = live_B & (next_B == policy.eos_id)
+        if has_ended is not None:
+            drawn = tokens_BT[rows_B, : t + 1].tolist()
+            stopped = [is_live and has_ended(ids) for is_live, ids in zip(live_B.tolist(), drawn, strict=True)]
+            ended_B = ended_B | torch.tensor(stopped, device=device)
         lengths_B[rows_B[ended_B]] = t + 1
         is_done_B = is_done_B | ended_B
         num_live = int((~is_done_B).sum())

@@ -41,14 +41,15 @@ def measure(ways: Ways) -> dict[str, Tensor]:
     """Gradients and metrics by `algorithm/parallel/cut`, and the sampled batch by `algorithm/batch`."""
     found: dict[str, Tensor] = {}
     for name, config in ways.configs.items():
+        policy = load_policy(Path(config.policy), config)
+        estimator = Estimator(config, policy)
+        batch = estimator.batch(collect(config, policy, load_prompts(config.prompts), 0))
+        found[f"{name}/batch/actions"] = batch.actions_N
+        found[f"{name}/batch/advantages"] = batch.advantages_N
+        found[f"{name}/batch/behaviour"] = batch.behaviour_logprobs_N
+        part = _minibatch(config.model_copy(update={"steps_per_epoch": 1}), batch, 0, 0)
         for parallel in ways.parallel:
             policy = load_policy(Path(config.policy), config)
-            estimator = Estimator(config, policy)
-            batch = estimator.batch(collect(config, policy, load_prompts(config.prompts), 0))
-            found[f"{name}/batch/actions"] = batch.actions_N
-            found[f"{name}/batch/advantages"] = batch.advantages_N
-            found[f"{name}/batch/behaviour"] = batch.behaviour_logprobs_N
-            part = _minibatch(config.model_copy(update={"steps_per_epoch": 1}), batch, 0, 0)
             noise = torch.Generator().manual_seed(3)
             with torch.no_grad():  # away from the behaviour policy, where ratios and residuals are not trivial
                 for parameter in policy.model.parameters():

@@ -16,7 +16,7 @@ from tests.lco.union import ALGORITHMS
 
 pytestmark = pytest.mark.timeout(600)
 
-CUTS = ((1, 0), (3, 1), (16, 2))
+CUTS = ((3, 0), (16, 1))
 
 
 @pytest.fixture(scope="module")
