@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
+from lco.config import Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
-from lco.config import ModelSource, StageConfig
 from lco.config import Sums as SumsPrompts
 
 
@@ -71,14 +71,21 @@ BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator=
 class EvalConfig(StageConfig):
     """Pass@1 of one policy on benchmarks, over decodings and eval seeds."""
 
-    policy: ModelSource
-    """The policy to evaluate. A reward model is one too: it is sampled."""
+    policy: ModelSource | OptimalPolicySource
+    """The policy to evaluate. A reward model is one too: it is sampled. So is pi*, decoded from a policy and a reward
+    model without training."""
     benchmarks: Annotated[list[BenchmarkConfig], Field(min_length=1)]
     """What is measured; one entry per benchmark name."""
     decodings: Annotated[list[DecodingLabel], Field(min_length=1)] = ["t0.6-p0.95"]
     """`greedy` (one pass, no eval seed) or `tT-pP`: sampling at temperature T with top-p P, one pass per eval seed."""
     eval_seeds: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 63)]], Field(min_length=1)] = [0, 1, 2, 3]
     """Seeds of the sampling passes; each completion's own seed is a hash of eval seed, example and sample."""
+    samples_per_example: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Completions of each example in a sampling pass; a greedy pass makes one."""
+    pass_at: Annotated[list[PositiveInt], Field(max_length=16)] = []
+    """Each k of which Pass@k and maj@k are told beside Pass@1; at most `samples_per_example`."""
+    max_error_rate: Fraction = 0.05
+    """Share of a benchmark's completions that our side may fail to make or to score before the evaluation fails."""
     batch_size: PositiveInt = 256
     """Completions sampled at a time. Changes speed and memory; a result only where two tokens tie in the last bit."""
 
@@ -88,7 +95,10 @@ class EvalConfig(StageConfig):
             ("benchmarks", [benchmark.name for benchmark in self.benchmarks]),
             ("decodings", self.decodings),
             ("eval_seeds", self.eval_seeds),
+            ("pass_at", self.pass_at),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{field}: {values} names one twice")
+        if too_many := [k for k in self.pass_at if k > self.samples_per_example]:
+            raise ValueError(f"pass_at: {too_many} of {self.samples_per_example} samples_per_example")
         return self

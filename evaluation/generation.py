@@ -3,7 +3,7 @@
 A request says everything that decides its completion, so that order, company and resuming change nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,8 +66,16 @@ class Generation:
     """Natural log-probability of each choice; None where there were none."""
     error: str | None = None
     """Why there is no completion: our side's fault, so that nothing is scored."""
+    is_transient: bool = False
+    """The error may be gone the next time: a resumed evaluation asks again."""
     price: float = 0.0
     """What it cost, in US dollars."""
+
+
+def generation_of(record: Mapping[str, Any]) -> Generation:
+    """The generation that a record of `generations.jsonl` holds."""
+    logprobs = record.get("choice_logprobs")
+    return Generation(**{**record, "choice_logprobs": None if logprobs is None else tuple(logprobs)})
 
 
 class Generator(Protocol):
@@ -77,11 +85,11 @@ class Generator(Protocol):
     def fingerprint(self) -> str:
         """Names the policy: other weights, other fingerprint."""
 
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
-        """Samples completions; gives each with its request's place in `requests`, in any order, as they are made."""
+    def complete(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Generation]]]:
+        """Samples completions; gives those made together, each with its request's place in `requests`, in any order."""
 
-    def choice_logprobs(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
-        """Compares each request's choices as continuations of its prompt, in any order, as they are done."""
+    def choice_logprobs(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Generation]]]:
+        """Compares each request's choices as continuations of its prompt; gives those done together, in any order."""
 
     def close(self) -> None:
         """Frees what the generator holds."""

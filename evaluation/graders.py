@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -36,6 +37,7 @@ class Graders:
         self._earlier = earlier
         self._stack = ExitStack()
         self._opened: dict[str, Any] = {}
+        self._prices: list[Callable[[], float]] = []
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -52,13 +54,27 @@ class Graders:
         earlier = [directory / JOURNAL for directory in self._earlier]
         return self.opened("journal", lambda: Journal(self._directory / JOURNAL, earlier))
 
-    def opened(self, name: str, make: Callable[[], ClosableT]) -> ClosableT:
-        """The grader of a name, made now if it was not asked for before."""
+    @property
+    def price(self) -> float:
+        """What all graders together cost so far, in US dollars."""
+        with self._lock:
+            return sum(price() for price in self._prices)
+
+    def opened(
+        self, name: str, make: Callable[[], ClosableT], price: Callable[[ClosableT], float] | None = None
+    ) -> ClosableT:
+        """The grader of a name, made now if it was not asked for before.
+
+        Args:
+            price: what it cost so far; None where it costs nothing.
+        """
         with self._lock:
             if name not in self._opened:
                 grader = make()
                 self._stack.callback(grader.close)
                 self._opened[name] = grader
+                if price is not None:
+                    self._prices.append(partial(price, grader))
             found: ClosableT = self._opened[name]
             return found
 

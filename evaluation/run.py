@@ -1,190 +1,336 @@
 """Evaluates one policy: complete, score, aggregate. `python -m evaluation.run CONFIG.json RUN_DIR`.
 
-Completions are appended to `completions.jsonl` batch by batch in a fixed order (benchmark, decoding, eval seed,
-example), so a resumed run keeps every whole batch and samples only what is missing. `results.json` is made of the
-completions alone.
+Every completion is recorded in `generations.jsonl` as soon as it is made, every score in `scores.jsonl`, each under the
+hash of all that decides it. A resumed evaluation looks there first, so that it makes and scores only what is missing.
+`completions.jsonl` and `results.json` are made of the records alone, in a fixed order, at the end.
 """
 
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as PythonGenerator
+from contextlib import ExitStack, closing
+from typing import Any, TypeVar
 
-import torch
-
-from evaluation.benchmarks import BENCHMARKS, Benchmark
-from evaluation.config import EvalConfig, parse_decoding
+from evaluation.benchmarks import Benchmark
+from evaluation.config import EvalConfig
+from evaluation.generation import Generation, Generator, Request, generation_of
 from evaluation.graders import Graders
-from evaluation.types import Completion, Example, Item, Result
-from lco.config import Sampling
+from evaluation.passes import LIKELIHOOD, Pass, Sample, passes_of
+from evaluation.policies import open_policy
+from evaluation.records import Journal
+from evaluation.results import COMPLETIONS, RESULTS, Results, completion_line, results_of
+from evaluation.types import Completion, Item, Result, Score
 from lco.manifest import write_manifest
-from lco.policy import Policy, load_policy
-from lco.rollout import sample
-from lco.seeds import derived_seed
 from lco.stage import Stage, run_stage
 
-COMPLETIONS = "completions.jsonl"
-RESULTS = "results.json"
+GENERATIONS = "generations.jsonl"
+SCORES = "scores.jsonl"
+LOCAL_SYNC_SECONDS = 1.0
+"""Longest time that a completion made on this machine waits for the disk: it could be made again."""
+PROGRESS_SECONDS = 0.5
+
+ValueT = TypeVar("ValueT")
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """One benchmark in one decoding with one eval seed: what one row of results is made of."""
-
-    benchmark: Benchmark[Any]
-    examples: list[Example]
-    decoding: str
-    eval_seed: int | None
+class TooManyErrors(Exception):
+    """Our side failed to make or to score more completions than the configuration allows."""
 
 
 def evaluate(config: EvalConfig, stage: Stage) -> None:
     """Writes `completions.jsonl` and `results.json`.
 
     Raises:
-        Stopped: asked to stop; whole batches of completions are kept.
+        Stopped: asked to stop; everything made or scored so far is kept.
+        TooManyErrors: see `max_error_rate`; what failed is tried again by a resumed evaluation.
         ValueError: an input is wrong.
     """
-    torch.set_num_threads(config.threads)
-    policy = load_policy(Path(config.policy), config)
-    passes = list(_passes(config))
-    total = sum(len(one.examples) for one in passes)
-    path = stage.run_dir / COMPLETIONS
-    kept = _resumed(stage, config, passes, path)
-    done = 0
-    with path.open("a", encoding="utf-8") as stream, Graders(stage.run_dir, stage.earlier[1:]) as graders:
-        for one in passes:
-            for start in range(0, len(one.examples), config.batch_size):
-                examples = one.examples[start : start + config.batch_size]
-                done += len(examples)
-                if done <= kept:
-                    continue
-                stage.check()
-                for completion in _complete(config, policy, one, examples, graders):
-                    stream.write(json.dumps(dataclasses.asdict(completion)) + "\n")
-                stream.flush()
-                stage.progress(done, total, f"{one.benchmark.name} {one.decoding}")
-    results = _results(passes, path)
-    (stage.run_dir / RESULTS).write_text(json.dumps({"rows": [row.document() for row in results]}, indent=1))
-    for step, row in enumerate((r for r in results if r.metric == "pass@1"), start=1):
+    passes = list(passes_of(config))
+    benchmarks = list(dict.fromkeys(one.benchmark for one in passes))
+    with ExitStack() as stack:
+        graders = stack.enter_context(Graders(stage.run_dir, stage.earlier[1:]))
+        for benchmark in benchmarks:
+            benchmark.prepare(graders)
+        generator = stack.enter_context(closing(open_generator(config)))
+        work = _Work(config, stage, passes, generator, graders)
+        stack.callback(work.close)
+        work.generate()
+        generator.close()  # its memory is free for graders
+        work.score(benchmarks)
+        results = work.write()
+    for step, row in enumerate((row for row in results.rows if row.metric == _headline(row, benchmarks)), start=1):
         if row.value is not None:
             stage.metrics(step, {f"eval/{row.benchmark}/{row.metric}/{row.decoding}": row.value})
-    versions = {one.benchmark.name: one.benchmark.version for one in passes}
     write_manifest(
         stage.run_dir,
-        step=total,
+        step=len(work.samples),
         outputs={"results": RESULTS, "completions": COMPLETIONS},
         include=[COMPLETIONS, RESULTS],
-        benchmark_versions=versions,
+        benchmark_versions={benchmark.name: benchmark.version for benchmark in benchmarks},
     )
 
 
-def _passes(config: EvalConfig) -> Iterator[Pass]:
-    for benchmark_config in config.benchmarks:
-        benchmark = BENCHMARKS[benchmark_config.name](benchmark_config)
-        examples = benchmark.load()
-        for decoding in config.decodings:
-            for eval_seed in [None] if decoding == "greedy" else config.eval_seeds:
-                yield Pass(benchmark, examples, decoding, eval_seed)
+def open_generator(config: EvalConfig) -> Generator:
+    """What completes for the policy of an evaluation."""
+    return open_policy(config.policy, config)
 
 
-def _complete(
-    config: EvalConfig, policy: Policy, one: Pass, examples: list[Example], graders: Graders
-) -> Iterator[Completion]:
-    """Samples and scores some examples of a pass; each completion's seed is named by eval seed and example."""
-    decoding = parse_decoding(one.decoding)
-    sampling = Sampling(
-        temperature=decoding.temperature,
-        top_p=decoding.top_p,
-        max_tokens=one.benchmark.config.max_tokens,
-        batch_size=config.batch_size,
-    )
-    seeds = [derived_seed("eval", one.eval_seed or 0, example.id, 0) for example in examples]
-    prompts = [policy.encode_prompt(example.prompt) for example in examples]
-    sampled = sample(policy, prompts, seeds, sampling)
-    items = [
-        Item(position=i, example=example, completion=policy.decode(ids))
-        for i, (example, ids) in enumerate(zip(examples, sampled, strict=True))
-    ]
-    scores = dict(one.benchmark.score_all(items, graders))
-    for item, ids in zip(items, sampled, strict=True):
-        example, text, score = item.example, item.completion, scores[item.position]
-        yield Completion(
-            benchmark=one.benchmark.name,
-            example_id=example.id,
-            decoding=one.decoding,
-            train_seed=config.seed,
-            eval_seed=one.eval_seed,
-            prompt=example.prompt,
-            completion=text,
-            reference=example.reference,
-            extracted=score.extracted,
-            verdict=score.verdict,
-            correct=None if score.value is None else score.value == 1,
-            value=score.value,
-            reason=score.reason,
-            truncated=ids[-1] != policy.eos_id,
-            num_tokens=len(ids),
-            values=dict(score.values),
-            details=dict(score.details),
+def _headline(row: Result, benchmarks: Sequence[Benchmark[Any]]) -> str:
+    return next(benchmark.metrics[0] for benchmark in benchmarks if benchmark.name == row.benchmark)
+
+
+class _Work:
+    """The samples of an evaluation on their way from requests to records."""
+
+    def __init__(
+        self, config: EvalConfig, stage: Stage, passes: Sequence[Pass], generator: Generator, graders: Graders
+    ) -> None:
+        self._config = config
+        self._stage = stage
+        self._generator = generator
+        self._graders = graders
+        self._passes = passes
+        self.samples = [sample for one in passes for sample in one.samples()]
+        self._keys = [sample.request.key(generator.fingerprint) for sample in self.samples]
+        self._totals = Counter(sample.owner.benchmark.name for sample in self.samples)
+        self._price = 0.0
+        earlier = stage.earlier[1:]
+        self._generations = Journal(
+            stage.run_dir / GENERATIONS, [place / GENERATIONS for place in earlier], sync_seconds=LOCAL_SYNC_SECONDS
+        )
+        self._scores = Journal(
+            stage.run_dir / SCORES, [place / SCORES for place in earlier], sync_seconds=LOCAL_SYNC_SECONDS
         )
 
+    def close(self) -> None:
+        """Closes the journals."""
+        self._generations.close()
+        self._scores.close()
 
-def _resumed(stage: Stage, config: EvalConfig, passes: list[Pass], path: Path) -> int:
-    """Copies the whole batches that an earlier attempt completed into this one's file; returns how many completions."""
-    boundaries = [0]
-    for one in passes:
-        for start in range(0, len(one.examples), config.batch_size):
-            boundaries.append(boundaries[-1] + min(config.batch_size, len(one.examples) - start))
-    best: list[str] = []
-    for directory in stage.earlier:
-        lines = _whole_lines(directory / COMPLETIONS)
-        if len(lines) > len(best):
-            best = lines
-    kept = max(boundary for boundary in boundaries if boundary <= len(best))
-    path.write_text("".join(best[:kept]), encoding="utf-8")
-    if kept:
-        stage.event("info", f"resumed with {kept} completions")
-    return kept
+    def generate(self) -> None:
+        """Makes every completion that no record has."""
+        missing: dict[str, Sample] = {}
+        errors = _Errors(self._config, self._totals)
+        for sample, key in zip(self.samples, self._keys, strict=True):
+            record = self._generations.get(key)
+            if record is None or record["is_transient"]:
+                missing[key] = sample
+            elif record["error"] is not None:
+                errors.add(sample.owner.benchmark.name, record["error"], is_ours=False)
+        num_kept = len(self.samples) - len(missing)
+        if num_kept:
+            self._stage.event("info", f"resumed with {num_kept} completions")
+        progress = _Progress(self._stage, "completed", num_kept, len(self.samples), 0, self._spent)
+        for batch in self._made(missing):
+            self._generations.put_all((key, dataclasses.asdict(generation)) for key, generation in batch)
+            for key, generation in batch:
+                owner = missing[key].owner
+                self._price += generation.price
+                if generation.error is not None:
+                    errors.add(owner.benchmark.name, generation.error, is_ours=generation.is_transient)
+                progress.advance(owner)
+            self._stage.check()
+        progress.close()
 
+    def _made(self, missing: dict[str, Sample]) -> Iterator[list[tuple[str, Generation]]]:
+        forms: dict[bool, dict[str, Request]] = {False: {}, True: {}}
+        for key, sample in missing.items():
+            forms[sample.owner.decoding == LIKELIHOOD][key] = sample.request
+        for is_likelihood, wanted in forms.items():
+            if wanted:
+                make = self._generator.choice_logprobs if is_likelihood else self._generator.complete
+                keys = list(wanted)
+                with closing(_closable(make(list(wanted.values())))) as batches:
+                    for batch in batches:
+                        yield [(keys[place], generation) for place, generation in batch]
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file up to the first that is not whole JSON: what a killed writer left."""
-    lines: list[str] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-            try:
-                json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith("\n"):
-                break
-            lines.append(line)
-    return lines
+    def _generation(self, key: str) -> Generation:
+        record = self._generations.get(key)
+        assert record is not None, key
+        return generation_of(record)
 
-
-def _results(passes: list[Pass], path: Path) -> list[Result]:
-    """The metrics of every pass, from the stored completions alone."""
-    results = []
-    with path.open(encoding="utf-8") as stream:
-        for one in passes:
-            completions = [Completion(**json.loads(stream.readline())) for _ in one.examples]
-            num_unscored = sum(completion.correct is None for completion in completions)
-            for metric, value in one.benchmark.aggregate(completions).items():
-                results.append(
-                    Result(
-                        benchmark=one.benchmark.name,
-                        metric=metric,
-                        decoding=one.decoding,
-                        eval_seed=one.eval_seed,
-                        value=value,
-                        num_examples=len(one.examples),
-                        num_unscored=num_unscored,
-                    )
+    def score(self, benchmarks: Sequence[Benchmark[Any]]) -> None:
+        """Scores every completion that no record has; what failed in an earlier attempt is tried again."""
+        count = len(self.samples)
+        missing: dict[Benchmark[Any], dict[str, Item]] = {benchmark: {} for benchmark in benchmarks}
+        for position, (sample, key) in enumerate(zip(self.samples, self._keys, strict=True)):
+            generation = self._generation(key)
+            if generation.error is not None:
+                continue
+            score_key = sample.score_key(generation)
+            record = self._scores.get(score_key)
+            if record is None or record["value"] is None:
+                missing[sample.owner.benchmark][score_key] = Item(
+                    position=position,
+                    example=sample.example,
+                    completion=generation.text,
+                    is_truncated=generation.is_truncated,
+                    choice_logprobs=generation.choice_logprobs,
                 )
-    return results
+        num_kept = count - sum(map(len, missing.values()))
+        progress = _Progress(self._stage, "scored", num_kept, count, count, self._spent)
+        errors = _Errors(self._config, self._totals)
+        for benchmark, wanted in missing.items():
+            keys = {item.position: key for key, item in wanted.items()}
+            with closing(_closable(benchmark.score_all(wanted.values(), self._graders))) as scores:
+                for position, score in scores:
+                    self._scores.put(keys.pop(position), dataclasses.asdict(score))
+                    if score.value is None:
+                        errors.add(benchmark.name, score.reason or score.verdict, is_ours=True)
+                    progress.advance(self.samples[position].owner)
+                    self._stage.check()
+            assert not keys, f"{benchmark.name} left {len(keys)} completions without a score"
+        progress.close()
+
+    def write(self) -> Results:
+        """Makes `completions.jsonl` and `results.json` of the records.
+
+        Raises:
+            TooManyErrors: our side failed too often; both files are there to be read.
+        """
+        errors = _Errors(self._config, self._totals)
+        failure: Exception | None = None
+        rows: list[Result] = []
+        samples = iter(zip(self.samples, self._keys, strict=True))
+        with (self._stage.run_dir / COMPLETIONS).open("w", encoding="utf-8") as stream:
+            for one in self._passes:
+                completions = []
+                for _ in range(len(one.benchmark.examples) * one.samples_per_example):
+                    completion = self._completion(*next(samples))
+                    stream.write(completion_line(completion))
+                    completions.append(completion)
+                    if completion.value is None and failure is None:
+                        try:
+                            errors.add(one.benchmark.name, completion.reason or completion.verdict, is_ours=True)
+                        except TooManyErrors as error:
+                            failure = error
+                rows += results_of(one, completions, self._config.pass_at)
+        results = Results(
+            rows=rows,
+            configurations={one.configuration_hash: one.configuration for one in self._passes},
+            policy={
+                "source": self._config.model_dump(mode="json")["policy"],
+                "fingerprint": self._generator.fingerprint,
+            },
+        )
+        (self._stage.run_dir / RESULTS).write_text(json.dumps(results.document(), indent=1, allow_nan=False))
+        if failure is not None:
+            raise failure
+        return results
+
+    def _completion(self, sample: Sample, key: str) -> Completion:
+        generation = self._generation(key)
+        if generation.error is not None:
+            score = Score(None, "error", reason=generation.error)
+        else:
+            record = self._scores.get(sample.score_key(generation))
+            assert record is not None, sample.request
+            score = Score(**record)
+        is_graded = score.value is not None and score.verdict != "scored"
+        return Completion(
+            benchmark=sample.owner.benchmark.name,
+            example_id=sample.example.id,
+            decoding=sample.owner.decoding,
+            train_seed=self._config.seed,
+            eval_seed=sample.owner.eval_seed,
+            sample_index=sample.request.sample_index,
+            prompt=sample.example.prompt,
+            completion=generation.text,
+            reference=sample.example.reference,
+            extracted=score.extracted,
+            verdict=score.verdict,
+            correct=score.value == 1 if is_graded else None,
+            value=score.value,
+            reason=score.reason,
+            truncated=generation.is_truncated,
+            num_tokens=generation.num_tokens,
+            choice_logprobs=generation.choice_logprobs,
+            values=score.values,
+            details=score.details,
+        )
+
+    def _spent(self) -> float:
+        return self._price + self._graders.price
+
+
+def _closable(values: Iterator[ValueT]) -> PythonGenerator[ValueT, None, None]:
+    """The values, from what is told at once when nobody wants more of them."""
+    yield from values
+
+
+class _Errors:
+    """Counts what our side failed at, and ends the evaluation when it is too much."""
+
+    def __init__(self, config: EvalConfig, totals: Counter[str]) -> None:
+        self._rate = config.max_error_rate
+        self._totals = totals
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, benchmark: str, reason: str, *, is_ours: bool) -> None:
+        """Notes one.
+
+        Args:
+            is_ours: trying again may help; else the configuration asks for what cannot be.
+
+        Raises:
+            TooManyErrors: more than `max_error_rate` of the benchmark's completions.
+            ValueError: the same, where trying again cannot help.
+        """
+        self._counts[benchmark] += 1
+        first = self._first.setdefault(benchmark, reason)
+        count, total = self._counts[benchmark], self._totals[benchmark]
+        if count > self._rate * total:
+            message = (
+                f"{benchmark}: {count} of {total} completions could not be made or scored, more than max_error_rate "
+                f"{self._rate:g} allows; the first: {first}"
+            )
+            raise TooManyErrors(message) if is_ours else ValueError(message)
+
+
+class _Progress:
+    """Tells how far a phase is, how fast it goes, how long it takes and what was spent, twice a second."""
+
+    def __init__(self, stage: Stage, verb: str, done: int, total: int, before: int, spent: Callable[[], float]) -> None:
+        self._stage = stage
+        self._verb = verb
+        self._done = done
+        self._total = total
+        self._before = before
+        self._spent = spent
+        self._num_kept = done
+        self._started = time.monotonic()
+        self._told_at = -float("inf")
+
+    def advance(self, one: Pass) -> None:
+        """One more is done."""
+        self._done += 1
+        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
+            self._tell(f"{one.benchmark.name} {one.decoding}")
+
+    def close(self) -> None:
+        """All are done."""
+        self._tell("all")
+
+    def _tell(self, what: str) -> None:
+        self._told_at = time.monotonic()
+        rate = (self._done - self._num_kept) / max(self._told_at - self._started, 1e-9)
+        message = f"{what}: {self._done} of {self._total} {self._verb}"
+        if rate > 0 and self._done < self._total:
+            message += f", {rate:.3g} a second, {_duration((self._total - self._done) / rate)} left"
+        if spent := self._spent():
+            message += f", ${spent:.2f} spent"
+        self._stage.progress(self._before + self._done, 2 * self._total, message)
+
+
+def _duration(seconds: float) -> str:
+    """A time for a person: `40 s`, `3 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 if __name__ == "__main__":

@@ -48,10 +48,6 @@ class Item:
     example: Example
     completion: str
     """The text; in the likelihood form the most probable choice."""
-    sample_index: int = 0
-    """Which of the example's samples, from 0."""
-    eval_seed: int | None = None
-    """Of the pass; None without sampling."""
     is_truncated: bool = False
     """The completion reached its limit without an end."""
     choice_logprobs: tuple[float, ...] | None = None
@@ -100,8 +96,14 @@ class Result:
     decoding: str
     eval_seed: int | None
     value: float | None
+    stderr_over_examples: float | None = None
+    """Standard error of the value over problems, the samples of one being one cluster; None where it is not known."""
     num_examples: int
+    """Problems."""
     num_unscored: int
+    """Completions left out because our side failed."""
+    configuration: str = ""
+    """Hash of what was measured: the benchmark's configuration, version, data and graders, and the decoding."""
 
     def document(self) -> dict[str, Any]:
         """The row as JSON."""

@@ -7,6 +7,7 @@ import random
 
 from lco.algorithms import TrainConfig
 from lco.baselines import Dapo, Gkd
+from lco.distributed import gather, share
 from lco.policy import Policy
 from lco.prompts import Prompt
 from lco.rewards import rule_reward
@@ -67,22 +68,24 @@ def _sampled(config: TrainConfig, policy: Policy, prompts: list[Prompt], name: t
     encoded = {prompt.id: policy.encode_prompt(prompt.text) for prompt in chosen}
     prompt_ids = [encoded[prompt.id] for prompt in chosen]
     completions = _completions(config, policy, chosen, prompt_ids, seeds)
-    rollouts = []
-    for prompt, ids, completion_ids in zip(chosen, prompt_ids, completions, strict=True):
-        text = policy.decode(completion_ids)
-        reward, is_correct = rule_reward(config.reward, prompt, text)
-        rollouts.append(
-            Rollout(
-                prompt=prompt,
-                prompt_ids=ids,
-                completion_ids=completion_ids,
-                completion=text,
-                is_truncated=completion_ids[-1] != policy.eos_id,
-                reward=reward,
-                is_correct=is_correct,
-            )
+    texts = [policy.decode(completion_ids) for completion_ids in completions]
+    # Graded once and told to all: processes that disagree on a reward would train different models.
+    graded = [rule_reward(config.reward, prompt, text) for prompt, text in share(list(zip(chosen, texts, strict=True)))]
+    rewards = gather(graded)
+    return [
+        Rollout(
+            prompt=prompt,
+            prompt_ids=ids,
+            completion_ids=completion_ids,
+            completion=text,
+            is_truncated=completion_ids[-1] != policy.eos_id,
+            reward=reward,
+            is_correct=is_correct,
         )
-    return rollouts
+        for prompt, ids, completion_ids, text, (reward, is_correct) in zip(
+            chosen, prompt_ids, completions, texts, rewards, strict=True
+        )
+    ]
 
 
 def _completions(

@@ -2,19 +2,21 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lco import distributed
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import DpoConfig
 from lco.log_probs import action_log_probs
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained
 from lco.prompts import read_jsonl, text_field
 from lco.reward_model import save_reward_model
 from lco.rollout import sequence_tensors
@@ -41,13 +43,13 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         ValueError: an input is wrong.
         NonFinite: three steps in a row had no finite gradient.
     """
-    torch.set_num_threads(config.threads)
-    policy = load_policy(Path(config.policy), config)
+    distributed.join(config)
+    policy = load_trained(Path(config.policy), config)
     pairs = _load_pairs(Path(config.pairs), policy)
     steps_per_epoch = max(1, len(pairs) // config.batch_size)
     total_steps = config.epochs * steps_per_epoch
     _score_reference(policy, pairs, config.micro_batch_size, stage)
-    fitting = Fitting(policy.model, config.optimizer, total_steps)
+    fitting = Fitting(policy.model, config.optimizer, total_steps, config.parallel)
     step, state, _ = restore_checkpoint(stage, policy, fitting.optimizer)
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
     while step < total_steps:
@@ -55,16 +57,18 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         order = list(range(len(pairs)))
         random.Random(derived_seed(config.seed, "dpo", epoch)).shuffle(order)
         chosen = [pairs[index] for index in order[share * config.batch_size : (share + 1) * config.batch_size]]
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         metrics = fitting.update(step, _losses(policy, chosen, config, sums))
-        metrics |= {f"train/{name}": value / len(chosen) for name, value in sums.items()}
+        for name, total in distributed.summed(sums).items():
+            metrics[f"train/{name}"] = total.item() / len(chosen)
         step += 1
         stage.progress(step, total_steps, "fitting preferences")
         stage.metrics(step, metrics)
-        if (stage.is_stopping or step % config.checkpoint_every_steps == 0) and step < total_steps:
+        is_stopping = distributed.any_of(stage.is_stopping)
+        if (is_stopping or step % config.checkpoint_every_steps == 0) and step < total_steps:
             counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
             save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
-            if stage.is_stopping:
+            if is_stopping:
                 raise Stopped
     save_reward_model(policy, Path(config.policy), config.beta_dpo, stage.run_dir / "model")
     publish_model(stage, total_steps, stage.run_dir / "model", beta_dpo=config.beta_dpo, seed=config.seed)
@@ -124,28 +128,37 @@ def _sequence_log_probs(policy: Policy, pairs: list[Pair]) -> Tensor:
 @torch.no_grad()
 def _score_reference(policy: Policy, pairs: list[Pair], micro_batch_size: int, stage: Stage) -> None:
     """Notes the reference's log-probabilities, before the first step changes the policy."""
-    for start in range(0, len(pairs), micro_batch_size):
-        stage.check()
-        part = pairs[start : start + micro_batch_size]
-        sums_B = _sequence_log_probs(policy, part)
-        for pair, chosen, rejected in zip(
-            part, sums_B[: len(part)].tolist(), sums_B[len(part) :].tolist(), strict=True
-        ):
-            pair.reference_chosen, pair.reference_rejected = chosen, rejected
+    scores: list[list[tuple[float, float]]] = []
+    for part, is_mine in distributed.rounds(distributed.cut(pairs, micro_batch_size)):
+        if distributed.any_of(stage.is_stopping):
+            raise Stopped
+        if is_mine:
+            scores.append(list(zip(*_sequence_log_probs(policy, part).view(2, -1).tolist(), strict=True)))
+    flat = [score for of_part in distributed.gather(scores) for score in of_part]
+    for pair, (chosen, rejected) in zip(pairs, flat, strict=True):
+        pair.reference_chosen, pair.reference_rejected = chosen, rejected
 
 
-def _losses(policy: Policy, pairs: list[Pair], config: DpoConfig, sums: dict[str, float]) -> Iterator[Tensor]:
+def _losses(
+    policy: Policy, pairs: list[Pair], config: DpoConfig, sums: dict[str, Tensor]
+) -> list[Callable[[], Tensor]]:
+    """Makers of the micro-batches' losses that are this process's; they add to the sums."""
     num_chosen_tokens = sum(len(pair.chosen_ids) for pair in pairs)
-    for start in range(0, len(pairs), config.micro_batch_size):
-        part = pairs[start : start + config.micro_batch_size]
+
+    def loss_of(part: list[Pair], is_mine: bool) -> Tensor:
         sums_B = _sequence_log_probs(policy, part)
         chosen_B, rejected_B = sums_B.chunk(2)
         reference = torch.tensor([(p.reference_chosen, p.reference_rejected) for p in part], device=policy.device)
         loss_B, margin_B = dpo_loss(chosen_B, rejected_B, reference[:, 0], reference[:, 1], config)
         for name, value in (("margin", margin_B), ("accuracy", (margin_B > 0).float())):
-            sums[name] = sums.get(name, 0.0) + value.sum().item()
-        yield loss_B.sum() / len(pairs) - config.nll_weight * chosen_B.sum() / num_chosen_tokens
+            total = value.detach().sum() * is_mine
+            sums[name] = sums.get(name, torch.zeros_like(total)) + total
+        loss = loss_B.sum() / len(pairs) - config.nll_weight * chosen_B.sum() / num_chosen_tokens
+        return loss * is_mine
+
+    cuts = distributed.cut(pairs, config.micro_batch_size)
+    return [partial(loss_of, *dealt) for dealt in distributed.rounds(cuts)]
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(DpoConfig, tune))
+    sys.exit(run_stage(DpoConfig, tune, is_shared=True))

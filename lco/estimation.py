@@ -1,54 +1,46 @@
-"""Rollouts -> a `Batch`: the frozen models score the sampled ids, and advantages are made of what they say."""
+"""Rollouts -> a `Batch` with advantages: rewards and what the frozen models say, compared, normalised, spread."""
 
 import dataclasses
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, LogprobAdvantage, SampledAdvantage
+from lco.advantage_config import ComparedAdvantage, DpoRatioAdvantage, GaeAdvantage, SampledAdvantage
 from lco.advantages import (
     batch_scaled,
-    dense_dpo,
-    dense_logprob,
     group_centered,
     group_normalized,
     leave_one_out,
-    log_mass_outside,
     overlong_penalty,
-    reference_kl_advantages,
     shift_and_divisor,
     sparse,
     sparse_fill,
-    top_k_support,
+    without_outliers,
     z_scored,
 )
-from lco.algorithms import (
-    Algorithm,
-    LcoConfig,
-    LcoKld,
-    LcoLch,
-    LcoLogitConfig,
-    LcoMse,
-    TopKSupport,
-    TrainConfig,
-)
+from lco.algorithms import Algorithm, LcoConfig, TrainConfig
 from lco.baselines import (
     ClipCov,
     Dapo,
-    DistillationConfig,
+    Dcpo,
     KlCov,
     MiniLlm,
     PolicyGradientConfig,
-    ReinforcePlusPlus,
     Rloo,
+    StableReinforce,
+    TokenPenaltyConfig,
 )
+from lco.critic import Critic
+from lco.decoding import MixedPolicy
+from lco.diagnostics import raw_spread, support_metrics
 from lco.distillation import later_log_ratios
-from lco.log_probs import action_log_probs
-from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy
+from lco.log_probs import mixture_log_probs
+from lco.policy import Policy
 from lco.policy_gradients import marked_tokens, sequence_sums
-from lco.reward_model import load_reward_model
-from lco.rollout import Batch, Rollout, Support, sequence_tensors
+from lco.reward_history import RewardHistory
+from lco.rollout import Batch, Rollout, Support
+from lco.scoring import Scorer
 from lco.seeds import derived_seed, uniforms
 
 
@@ -63,62 +55,67 @@ class Estimator:
         """
         self.config = config
         self.policy = policy
-        self.algorithm: Algorithm = config.algorithm
-        self.beta_dpo = 0.0
-        self._reward_model, self._reference = self._load_frozen()
-        self._initial: Policy | None = None
+        self.scorer = Scorer(config, policy)
         advantage = config.algorithm.advantage
-        for model, what in ((self._reward_model, "reward_model"), (self._reference, "reward_model's reference")):
-            if model is not None:
-                check_same_tokenizer(policy, model, f"algorithm.advantage.{what}")
-        needs_initial = isinstance(advantage, DpoAdvantage) and advantage.reference_kl > 0
-        if needs_initial or getattr(config.algorithm, "kl_weight", 0.0) > 0:
-            initial = load_policy(Path(config.policy), config)
-            is_shared = self._reference is not None and have_same_weights(initial, self._reference)
-            self._initial = self._reference if is_shared else initial
+        self.critic = Critic(config, advantage) if isinstance(advantage, GaeAdvantage) else None
+        """The critic that generalised advantages are made with; None where there is none."""
+        is_smooth = isinstance(config.algorithm, Dcpo) and config.algorithm.smooth_advantages
+        self._history = RewardHistory() if is_smooth else None
+        self.statistics: dict[str, float] = {}
+        """What the newest batch's targets report."""
+
+    @property
+    def behaviour(self) -> Policy:
+        """What completions are drawn from: the policy as it stands, or MiniLLM's mixture of it with the teacher."""
+        alpha = self.algorithm.teacher_mix if isinstance(self.algorithm, MiniLlm) else 0.0
+        if alpha == 0:
+            return self.policy
+        assert self.scorer.reward_model is not None
+        return MixedPolicy.of(self.policy, self.scorer.reward_model, alpha=alpha)
+
+    def state(self) -> dict[str, Any]:
+        """What the next iterations' advantages depend on beside the weights, as JSON."""
+        state: dict[str, Any] = {}
+        if self._history:
+            state["reward_history"] = self._history.state()
+        if self.critic:
+            state["critic_num_skipped_in_a_row"] = self.critic.fitting.num_skipped_in_a_row
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint's `state`."""
+        if self._history:
+            self._history = RewardHistory(state.get("reward_history"))
+        if self.critic:
+            self.critic.fitting.num_skipped_in_a_row = state.get("critic_num_skipped_in_a_row", 0)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm, its beta settled."""
+        return self.scorer.algorithm
 
     @property
     def has_reference(self) -> bool:
         """Whether the starting policy scores the sampled tokens: the mean log-ratio is then KL(pi_old || pi_0)."""
-        return self._initial is not None
-
-    def _load_frozen(self) -> tuple[Policy | None, Policy | None]:
-        """The advantage's model and, for a DPO reward model, its reference; settles beta from the manifest."""
-        advantage = self.algorithm.advantage
-        if isinstance(advantage, LogprobAdvantage):
-            return load_policy(Path(advantage.reward_model), self.config), None
-        if not isinstance(advantage, DpoAdvantage | DpoRatioAdvantage):
-            return None, None
-        reward_model = load_reward_model(Path(advantage.reward_model), self.config)
-        self.beta_dpo = reward_model.beta_dpo
-        if advantage.beta_dpo not in ("manifest", self.beta_dpo):
-            raise ValueError(
-                f"algorithm.advantage.beta_dpo: {advantage.beta_dpo} is not the {self.beta_dpo} of the reward model"
-            )
-        if isinstance(self.algorithm, LcoConfig) and self.algorithm.beta == "beta-dpo":
-            self.algorithm = self.algorithm.model_copy(update={"beta": self.beta_dpo})
-        return reward_model.policy, reward_model.reference
+        return self.scorer.initial is not None
 
     @torch.no_grad()
     def batch(self, rollouts: list[Rollout], iteration: int = 0) -> Batch:
         """The rollouts of one iteration as one batch, with behaviour log-probabilities and advantages."""
-        parts = [
-            self._scored(rollouts[start : start + self.config.micro_batch_size])
-            for start in range(0, len(rollouts), self.config.micro_batch_size)
-        ]
-        batch = _joined(parts, rollouts, self.policy.device)
         algorithm = self.algorithm
-        if isinstance(algorithm.advantage, SampledAdvantage):
-            batch.advantages_N = self._sampled(algorithm.advantage, rollouts, batch)
+        shown = self._demonstrations(rollouts) if isinstance(algorithm, MiniLlm) and algorithm.lm_weight > 0 else []
+        batch = self.scorer.batch([*rollouts, *shown])
+        advantage = algorithm.advantage
+        if isinstance(advantage, ComparedAdvantage):
+            batch.advantages_N = self._sampled(advantage, rollouts, batch)
+        elif isinstance(advantage, GaeAdvantage):
+            self._assess(advantage, rollouts, batch, iteration)
         if isinstance(algorithm, MiniLlm):
-            batch.advantages_N = later_log_ratios(
-                batch.advantages_N - batch.behaviour_logprobs_N,
-                batch.num_tokens_B,
-                is_inclusive=not algorithm.single_step,
-                length_normalized=algorithm.length_normalized,
-            )
+            self._distil(algorithm, batch, len(rollouts))
         if isinstance(algorithm, PolicyGradientConfig) and algorithm.whiten:
             batch.advantages_N = z_scored(batch.advantages_N)
+        if isinstance(algorithm, StableReinforce):
+            batch.advantages_N = without_outliers(batch.advantages_N, algorithm.advantage_filter)
         if isinstance(algorithm, Dapo) and algorithm.overlong_filter:
             batch.is_kept_B = torch.tensor(
                 [not rollout.is_truncated for rollout in rollouts], device=self.policy.device
@@ -130,8 +127,9 @@ class Estimator:
         if isinstance(algorithm, LcoConfig):
             support = batch.support
             assert support is not None
-            if isinstance(algorithm.advantage, SampledAdvantage):
+            if isinstance(advantage, SampledAdvantage):
                 self._spread(batch, support, algorithm)
+            self.statistics = {"train/advantage_std_steps": raw_spread(support)}
             shift_N1, divisor_N1 = shift_and_divisor(
                 support.advantages_NK,
                 support.valid_NK,
@@ -141,9 +139,48 @@ class Estimator:
             )
             support.advantages_NK = (support.advantages_NK - shift_N1) / divisor_N1
             support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
+            self.statistics |= support_metrics(support, algorithm)
         return batch
 
-    def _sampled(self, advantage: SampledAdvantage, rollouts: list[Rollout], batch: Batch) -> Tensor:
+    def _demonstrations(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """The demonstration of each completion's prompt."""
+        shown = []
+        for rollout in rollouts:
+            if not rollout.prompt.demonstration:
+                raise ValueError(f"algorithm.lm_weight: the prompt {rollout.prompt.id} has no demonstration")
+            ids = self.policy.encode_completion(rollout.prompt.demonstration)
+            self.policy.check_fits(rollout.prompt_ids, ids, f"algorithm.lm_weight: the prompt {rollout.prompt.id}")
+            text = rollout.prompt.demonstration
+            shown.append(dataclasses.replace(rollout, completion_ids=ids, completion=text, is_truncated=False))
+        return shown
+
+    def _distil(self, algorithm: MiniLlm, batch: Batch, num_completions: int) -> None:
+        """MiniLLM's advantages and importance weights; further sequences than the completions are demonstrations."""
+        old_N, teacher_N = batch.behaviour_logprobs_N, batch.advantages_N
+        batch.advantages_N = later_log_ratios(
+            teacher_N - old_N,
+            batch.num_tokens_B,
+            is_inclusive=not algorithm.single_step,
+            length_normalized=algorithm.length_normalized,
+        )
+        if algorithm.teacher_mix > 0:
+            batch.importance_N = (old_N - mixture_log_probs(old_N, teacher_N, algorithm.teacher_mix)).exp()
+        if len(batch.num_tokens_B) > num_completions:
+            batch.is_demonstration_B = torch.arange(len(batch.num_tokens_B), device=old_N.device) >= num_completions
+            is_shown_N = batch.is_demonstration_B.repeat_interleave(batch.num_tokens_B)
+            batch.advantages_N = batch.advantages_N.masked_fill(is_shown_N, 0.0)
+
+    def _assess(self, advantage: GaeAdvantage, rollouts: list[Rollout], batch: Batch, iteration: int) -> None:
+        """Values, returns and generalised advantages of the rewards less the penalty of each token."""
+        assert self.critic is not None
+        rewards_N = -advantage.kl_weight * (batch.behaviour_logprobs_N - batch.reference_logprobs_N)
+        device = self.policy.device
+        last_B = batch.num_tokens_B.cumsum(0) - 1
+        rewards_N[last_B] += torch.tensor([rollout.reward for rollout in rollouts], device=device)
+        is_truncated_B = torch.tensor([rollout.is_truncated for rollout in rollouts], device=device)
+        self.critic.assess(batch, rewards_N, is_truncated_B, iteration)
+
+    def _sampled(self, advantage: ComparedAdvantage, rollouts: list[Rollout], batch: Batch) -> Tensor:
         """The advantage of each sampled token from its completion's reward, or from its own DPO ratio, `[N]`."""
         algorithm, num_tokens_B = self.algorithm, batch.num_tokens_B
         kl_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
@@ -159,13 +196,28 @@ class Estimator:
             if isinstance(algorithm, Dapo):
                 max_tokens = self.config.sampling.max_tokens
                 rewards_B = rewards_B + overlong_penalty(num_tokens_B, max_tokens, algorithm.overlong_share)
-            advantages_N = self._compared(advantage, rewards_B).repeat_interleave(num_tokens_B)
-        if isinstance(algorithm, ReinforcePlusPlus) and algorithm.kl_weight > 0:
+            advantages_B = (
+                self._smoothed(self._history, rollouts, rewards_B)
+                if self._history
+                else self._compared(advantage, rewards_B)
+            )
+            advantages_N = advantages_B.repeat_interleave(num_tokens_B)
+        if isinstance(algorithm, TokenPenaltyConfig) and algorithm.kl_weight > 0:
             to_come_N = later_log_ratios(kl_N, num_tokens_B, is_inclusive=True, length_normalized=False)
             advantages_N = advantages_N - algorithm.kl_weight * to_come_N
         return advantages_N
 
-    def _compared(self, advantage: SampledAdvantage, rewards_B: Tensor) -> Tensor:
+    def _smoothed(self, history: RewardHistory, rollouts: list[Rollout], rewards_B: Tensor) -> Tensor:
+        """DCPO's advantages of each completion, which then belong to the prompts' history, `[B]`."""
+        size, rewards = self.config.group_size, rewards_B.tolist()
+        advantages = [
+            advantage
+            for start in range(0, len(rollouts), size)
+            for advantage in history.smoothed(rollouts[start].prompt.id, rewards[start : start + size])
+        ]
+        return torch.tensor(advantages, device=rewards_B.device)
+
+    def _compared(self, advantage: ComparedAdvantage, rewards_B: Tensor) -> Tensor:
         """The advantage of each completion from the rewards of all, `[B]`."""
         match advantage.estimator:
             case "group-normalized":
@@ -192,103 +244,6 @@ class Estimator:
             support.advantages_NK = torch.where(is_action_NK, sampled_N[:, None], others_N[:, None])
         support.tail_advantages_N = others_N
 
-    def _scored(self, rollouts: list[Rollout]) -> "_Scored":
-        inputs = sequence_tensors(
-            [r.prompt_ids for r in rollouts], [r.completion_ids for r in rollouts], self.policy.device
-        )
-        ids_BT, attention_mask_BT, mask_BT, actions_N = inputs
-        seen: dict[int, Tensor] = {}
-
-        def logits_of(policy: Policy) -> Tensor:
-            if id(policy) not in seen:
-                seen[id(policy)] = policy.token_logits(ids_BT, attention_mask_BT, mask_BT)
-            return seen[id(policy)]
-
-        behaviour_NV = logits_of(self.policy)
-        behaviour_logprobs_N = action_log_probs(behaviour_NV, actions_N)
-        reference_logprobs_N = torch.zeros_like(behaviour_logprobs_N)
-        if self._initial is not None:
-            reference_logprobs_N = action_log_probs(logits_of(self._initial), actions_N)
-        dense_NV = None
-        advantages_N = torch.zeros_like(behaviour_logprobs_N)
-        advantage = self.algorithm.advantage
-        if isinstance(advantage, DpoAdvantage):
-            assert self._reward_model is not None and self._reference is not None
-            dense_NV = dense_dpo(logits_of(self._reward_model), logits_of(self._reference), self.beta_dpo)
-            if self._initial is not None and advantage.reference_kl > 0:
-                weight = advantage.reference_kl * self.beta_dpo
-                dense_NV = dense_NV + reference_kl_advantages(behaviour_NV, logits_of(self._initial), weight)
-        elif isinstance(advantage, DpoRatioAdvantage):
-            assert self._reward_model is not None and self._reference is not None
-            tuned_N, kept_N = (
-                action_log_probs(logits_of(model), actions_N) for model in (self._reward_model, self._reference)
-            )
-            advantages_N = self.beta_dpo * (tuned_N - kept_N)
-        elif isinstance(advantage, LogprobAdvantage):
-            assert self._reward_model is not None
-            dense_NV = dense_logprob(logits_of(self._reward_model))
-        if dense_NV is not None:
-            advantages_N = dense_NV.gather(1, actions_N[:, None])[:, 0]
-        support = None
-        if isinstance(self.algorithm, LcoConfig | DistillationConfig):
-            reward_NV = None if self._reward_model is None else logits_of(self._reward_model)
-            initial_NV = None if self._initial is None else logits_of(self._initial)
-            reference_NV = None if self._reference is None else logits_of(self._reference)
-            frozen = _Frozen(behaviour_NV, reward_NV, reference_NV, initial_NV)
-            support = self._support(self.algorithm, frozen, dense_NV, actions_N)
-        return _Scored(actions_N, behaviour_logprobs_N, reference_logprobs_N, advantages_N, support)
-
-    def _support(
-        self, algorithm: LcoConfig | DistillationConfig, frozen: "_Frozen", dense_NV: Tensor | None, actions_N: Tensor
-    ) -> Support:
-        behaviour_NV = frozen.behaviour_NV
-        ids_NK = valid_NK = None
-        if isinstance(algorithm, LcoKld | LcoLch | LcoMse) and isinstance(algorithm.support, TopKSupport):
-            candidates = [behaviour_NV] if algorithm.support.source in ("policy", "union") else []
-            if algorithm.support.source in ("reward-model", "union"):
-                assert frozen.reward_NV is not None
-                candidates.append(frozen.reward_NV)
-            ids_NK, valid_NK = top_k_support(candidates, algorithm.support.k, actions_N)
-        advantages_NV = torch.zeros_like(behaviour_NV) if dense_NV is None else dense_NV
-        is_agreed_N = torch.zeros_like(actions_N, dtype=torch.bool)
-        if isinstance(algorithm, LcoLogitConfig) and algorithm.gate_threshold < 0:
-            assert frozen.reward_NV is not None
-            surest_N = torch.minimum(
-                action_log_probs(behaviour_NV, actions_N), action_log_probs(frozen.reward_NV, actions_N)
-            )
-            is_agreed_N = surest_N > algorithm.gate_threshold
-        return Support(
-            ids_NK=ids_NK,
-            valid_NK=valid_NK,
-            behaviour_logits_NK=behaviour_NV if ids_NK is None else behaviour_NV.gather(1, ids_NK),
-            advantages_NK=advantages_NV if ids_NK is None else advantages_NV.gather(1, ids_NK),
-            behaviour_logsumexp_N=behaviour_NV.logsumexp(-1),
-            behaviour_max_N=behaviour_NV.amax(-1),
-            tail_advantages_N=self._tail(frozen, ids_NK, valid_NK, actions_N),
-            is_agreed_N=is_agreed_N,
-        )
-
-    def _tail(self, frozen: "_Frozen", ids_NK: Tensor | None, valid_NK: Tensor | None, actions_N: Tensor) -> Tensor:
-        """The one advantage of everything outside a top-k support: that of the tail's mass as a whole."""
-        tail_N = torch.zeros(len(actions_N), device=actions_N.device)
-        if ids_NK is None or valid_NK is None or isinstance(self.algorithm.advantage, SampledAdvantage):
-            return tail_N
-
-        def log_tail(logits_NV: Tensor) -> Tensor:
-            outside_N = log_mass_outside(logits_NV.log_softmax(-1), ids_NK)
-            return outside_N.clamp(min=torch.finfo(outside_N.dtype).min / 4)  # an empty tail stays a number
-
-        assert frozen.reward_NV is not None
-        if isinstance(self.algorithm.advantage, LogprobAdvantage):
-            num_outside_N = frozen.behaviour_NV.shape[1] - valid_NK.sum(1)
-            return log_tail(frozen.reward_NV) - num_outside_N.clamp(min=1).log()
-        assert frozen.reference_NV is not None and isinstance(self.algorithm.advantage, DpoAdvantage)
-        tail_N = self.beta_dpo * (log_tail(frozen.reward_NV) - log_tail(frozen.reference_NV))
-        if frozen.initial_NV is not None:
-            weight = self.algorithm.advantage.reference_kl * self.beta_dpo
-            tail_N = tail_N - weight * (log_tail(frozen.behaviour_NV) - log_tail(frozen.initial_NV))
-        return tail_N
-
 
 def completion_ratios(ratios_N: Tensor, num_tokens_B: Tensor, credit: str) -> Tensor:
     """A completion's reward from its tokens' DPO ratios: their `sum`, `mean`, or that of the `last-token`, `[B]`."""
@@ -296,53 +251,3 @@ def completion_ratios(ratios_N: Tensor, num_tokens_B: Tensor, credit: str) -> Te
         return ratios_N[num_tokens_B.cumsum(0) - 1]
     sums_B = sequence_sums(ratios_N, num_tokens_B)
     return sums_B / num_tokens_B if credit == "mean" else sums_B
-
-
-@dataclasses.dataclass(slots=True)
-class _Frozen:
-    """Logits of the models that scored a micro-batch."""
-
-    behaviour_NV: Tensor
-    reward_NV: Tensor | None
-    reference_NV: Tensor | None
-    initial_NV: Tensor | None
-
-
-@dataclasses.dataclass(slots=True)
-class _Scored:
-    """What is known of one micro-batch's tokens."""
-
-    actions_N: Tensor
-    behaviour_logprobs_N: Tensor
-    reference_logprobs_N: Tensor
-    advantages_N: Tensor
-    support: Support | None
-
-
-def _joined(parts: list[_Scored], rollouts: list[Rollout], device: torch.device) -> Batch:
-    """One batch of all micro-batches."""
-    ids_BT, attention_mask_BT, mask_BT, actions_N = sequence_tensors(
-        [r.prompt_ids for r in rollouts], [r.completion_ids for r in rollouts], device
-    )
-    supports = [part.support for part in parts if part.support is not None]
-    support = None
-    if supports:
-        values = {
-            field.name: None
-            if getattr(supports[0], field.name) is None
-            else torch.cat([getattr(s, field.name) for s in supports])
-            for field in dataclasses.fields(Support)
-        }
-        support = Support(**values)  # type: ignore[arg-type]
-    return Batch(
-        input_ids_BT=ids_BT,
-        attention_mask_BT=attention_mask_BT,
-        mask_BT=mask_BT,
-        num_tokens_B=torch.tensor([len(r.completion_ids) for r in rollouts], device=device),
-        actions_N=actions_N,
-        weights_N=torch.zeros(len(actions_N), device=device),
-        behaviour_logprobs_N=torch.cat([part.behaviour_logprobs_N for part in parts]),
-        advantages_N=torch.cat([part.advantages_N for part in parts]),
-        reference_logprobs_N=torch.cat([part.reference_logprobs_N for part in parts]),
-        support=support,
-    )

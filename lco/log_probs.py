@@ -3,6 +3,8 @@
 Shapes: N tokens, V vocabulary.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,3 +19,10 @@ def kl_divergence(log_probs_NV: Tensor, other_log_probs_NV: Tensor) -> Tensor:
     probs_NV = log_probs_NV.exp()
     gaps_NV = torch.where(probs_NV > 0, log_probs_NV - other_log_probs_NV, 0.0)
     return (probs_NV * gaps_NV).sum(-1)
+
+
+def mixture_log_probs(own_log_probs: Tensor, teacher_log_probs: Tensor, alpha: float) -> Tensor:
+    """log(alpha p_T + (1 - alpha) pi) of log-probabilities, any shape."""
+    if alpha == 1:
+        return teacher_log_probs
+    return torch.logaddexp(teacher_log_probs + math.log(alpha), own_log_probs + math.log1p(-alpha))

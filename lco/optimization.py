@@ -1,12 +1,14 @@
 """AdamW, its schedule, and one guarded optimizer step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lco.config import Optimizer
+from lco.diagnostics import mean_gradient_norm, projection_parameters
+from lco.distributed import Parallel, Replica, summed, whole
 from lco.stage import NonFinite
 
 MAX_SKIPPED_STEPS = 3
@@ -14,9 +16,10 @@ MAX_SKIPPED_STEPS = 3
 
 
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.AdamW:
-    """AdamW over all parameters; no weight decay on vectors (norms, biases)."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    """AdamW over all trained parameters; no weight decay on vectors (norms, biases)."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
     return torch.optim.AdamW(
         [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=config.learning_rate,
@@ -36,24 +39,27 @@ def learning_rate(config: Optimizer, step: int, total_steps: int) -> float:
 
 
 class Fitting:
-    """An optimizer with its schedule: turns the losses of one step into one update."""
+    """An optimizer with its schedule: turns the losses of one step into one update of a model, on all processes."""
 
-    def __init__(self, model: nn.Module, config: Optimizer, total_steps: int) -> None:
+    def __init__(self, model: nn.Module, config: Optimizer, total_steps: int, parallel: Parallel = "ddp") -> None:
         self.model = model
         self.config = config
         self.total_steps = total_steps
+        self.replica = Replica(model, parallel)
         self.optimizer = make_optimizer(model, config)
+        self._projections = projection_parameters(model)
         self.num_skipped_in_a_row = 0
 
-    def update(self, step: int, losses: Iterable[Tensor]) -> dict[str, float]:
+    def update(self, step: int, losses: Sequence[Callable[[], Tensor]]) -> dict[str, float]:
         """Sums the gradients of the losses, clips and applies them; a step that is not finite is skipped and counted.
 
         Args:
-            losses: one scalar per micro-batch, each already weighted so that they add up to the step's loss. They are
-                made one at a time: each is backpropagated before the next is asked for.
+            losses: each makes one micro-batch's loss, a scalar, already weighted so that those of all processes add up
+                to the step's loss. It is backpropagated before the next is made. Every process has equally many.
 
         Returns:
-            `train/loss`, `train/grad_norm` (before clipping) and `train/learning_rate`.
+            `train/loss`, `train/grad_norm`, `train/grad_norm_qkv` (both before clipping) and `train/learning_rate`, the
+            same on every process. The device is waited for once, after the last micro-batch.
 
         Raises:
             NonFinite: three steps in a row were skipped.
@@ -62,13 +68,16 @@ class Fitting:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for loss in losses:
-            loss.backward()
-            total += loss.item()
+        device = next(self.model.parameters()).device
+        total_loss = torch.zeros((), dtype=torch.float64, device=device)
+        for position, make_loss in enumerate(losses, start=1):
+            total_loss += self.replica.backward(make_loss, is_last=position == len(losses)).detach()
+        norm_qkv = mean_gradient_norm(self._projections).to(total_loss)
         limit = self.config.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-        if math.isfinite(norm) and math.isfinite(total):
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)).to(total_loss)
+        total_loss = summed({"loss": total_loss})["loss"]
+        total, norm_all, norm_qkv_all = torch.stack([total_loss, norm, norm_qkv]).tolist()
+        if math.isfinite(norm_all) and math.isfinite(total):
             self.optimizer.step()
             self.num_skipped_in_a_row = 0
         else:
@@ -77,4 +86,5 @@ class Fitting:
                 raise NonFinite(
                     f"loss or gradient not finite in {MAX_SKIPPED_STEPS} steps in a row, last at step {step + 1}"
                 )
-        return {"train/loss": total, "train/grad_norm": norm, "train/learning_rate": rate}
+        metrics = {"train/loss": total, "train/grad_norm": norm_all, "train/learning_rate": rate}
+        return metrics | ({"train/grad_norm_qkv": norm_qkv_all} if self._projections else {})

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from lco import distributed
 from lco.answers import grade
 from lco.config import PairsConfig
 from lco.manifest import write_manifest
@@ -16,7 +15,7 @@ from lco.policy import Policy, load_policy
 from lco.prompts import Prompt, load_prompts
 from lco.rollout import sample
 from lco.seeds import derived_seed
-from lco.stage import Stage, run_stage
+from lco.stage import Stage, Stopped, run_stage
 
 
 def make_pairs(config: PairsConfig, stage: Stage) -> None:
@@ -26,14 +25,15 @@ def make_pairs(config: PairsConfig, stage: Stage) -> None:
         Stopped: asked to stop; sampling starts again when resumed, with the same completions.
         ValueError: an input is wrong, or no prompt has both a correct and an incorrect completion.
     """
-    torch.set_num_threads(config.threads)
+    distributed.join(config)
     policy = load_policy(Path(config.policy), config)
     prompts = load_prompts(config.prompts, config.seed)
     rows: list[dict[str, Any]] = []
     num_correct = 0
-    chunk = max(1, config.sampling.batch_size // config.samples_per_prompt)
+    chunk = max(1, config.sampling.batch_size * distributed.count() // config.samples_per_prompt)
     for start in range(0, len(prompts), chunk):
-        stage.check()
+        if distributed.any_of(stage.is_stopping):
+            raise Stopped
         stage.progress(start, len(prompts), "sampling")
         some = prompts[start : start + chunk]
         for prompt, labelled in zip(some, _labelled(config, policy, some), strict=True):
@@ -41,14 +41,16 @@ def make_pairs(config: PairsConfig, stage: Stage) -> None:
             rows += _paired(config, policy, prompt, labelled)
     if not rows:
         raise ValueError("prompts: none of them has both a correct and an incorrect completion")
-    path = stage.run_dir / "pairs.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     num_sampled = len(prompts) * config.samples_per_prompt
     stage.progress(len(prompts), len(prompts), "done")
     stage.metrics(1, {"train/accuracy": num_correct / num_sampled, "train/num_pairs": float(len(rows))})
-    write_manifest(
-        stage.run_dir, step=len(rows), outputs={"pairs": path.name}, include=[path.name], num_pairs=len(rows)
-    )
+    if stage.is_writer:
+        path = stage.run_dir / "pairs.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_manifest(
+            stage.run_dir, step=len(rows), outputs={"pairs": path.name}, include=[path.name], num_pairs=len(rows)
+        )
+    distributed.wait()
 
 
 @dataclass(slots=True)
@@ -102,4 +104,4 @@ def _paired(config: PairsConfig, policy: Policy, prompt: Prompt, labelled: Label
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(PairsConfig, make_pairs))
+    sys.exit(run_stage(PairsConfig, make_pairs, is_shared=True))

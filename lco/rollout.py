@@ -3,14 +3,16 @@
 Shapes: B sequences, T time, N trained tokens of all B sequences in a row, V vocabulary, K entries of the support.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from lco.config import Sampling
+from lco.decoding import decoder_of
+from lco.distributed import gather, share
 from lco.policy import Policy
 from lco.prompts import Prompt
 from lco.seeds import uniforms
@@ -76,6 +78,14 @@ class Batch:
     """Tokens that the algorithm treats apart (Clip-Cov, KL-Cov); None where it knows none."""
     is_kept_B: Tensor | None = None
     """False for a sequence left out of the loss and its average; None keeps all."""
+    values_N: Tensor | None = None
+    """The critic's value of the state before each token when it was sampled; None without a critic."""
+    returns_N: Tensor | None = None
+    """What the critic learns."""
+    importance_N: Tensor | None = None
+    """pi_old over the distribution that the tokens were drawn from; None where that is pi_old itself."""
+    is_demonstration_B: Tensor | None = None
+    """True for a demonstration beside the completions; None where there is none."""
 
     def select(self, indices_B: Tensor) -> Self:
         """The batch of some of the sequences, in the given order, without columns that none of them needs."""
@@ -150,11 +160,20 @@ def sequence_tensors(
 
 
 @torch.no_grad()
-def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:
+def sample(
+    policy: Policy,
+    prompts: list[list[int]],
+    seeds: list[int],
+    sampling: Sampling,
+    has_ended: Callable[[list[int]], bool] | None = None,
+) -> list[list[int]]:
     """One completion per prompt: token ids, with the end-of-sequence token where it was sampled.
 
     Each completion draws its own uniform numbers from its own seed by inverting the cumulative distribution, so the
-    order and the company of the prompts decide nothing.
+    order and the company of the prompts decide nothing. Processes share the prompts and all have every completion.
+
+    Args:
+        has_ended: whether a completion, given as its token ids so far, ends here without an end-of-sequence token.
 
     Raises:
         ValueError: a prompt with `max_tokens` more does not fit into the model.
@@ -166,13 +185,21 @@ def sample(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling:
             f"the model's {policy.max_positions} positions"
         )
     completions: list[list[int]] = []
-    for start in range(0, len(prompts), sampling.batch_size):
-        stop = start + sampling.batch_size
-        completions += _sample_batch(policy, prompts[start:stop], seeds[start:stop], sampling)
-    return completions
+    mine = share(list(zip(prompts, seeds, strict=True)))
+    for start in range(0, len(mine), sampling.batch_size):
+        some = mine[start : start + sampling.batch_size]
+        some_prompts, some_seeds = [prompt for prompt, _ in some], [seed for _, seed in some]
+        completions += _sample_batch(policy, some_prompts, some_seeds, sampling, has_ended)
+    return gather(completions)
 
 
-def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:
+def _sample_batch(
+    policy: Policy,
+    prompts: list[list[int]],
+    seeds: list[int],
+    sampling: Sampling,
+    has_ended: Callable[[list[int]], bool] | None,
+) -> list[list[int]]:
     device = policy.device
     ids_BT, attention_mask_BT = (tensor.to(device) for tensor in padded(prompts, policy.eos_id, side="left"))
     uniforms_BT = torch.from_numpy(uniforms(seeds, sampling.max_tokens)).to(device)
@@ -180,24 +207,19 @@ def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sa
     tokens_BT = torch.full((len(prompts), sampling.max_tokens), policy.eos_id, device=device)
     lengths_B = torch.full((len(prompts),), sampling.max_tokens, device=device)
     is_done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    cache = DynamicCache()
+    decoder = decoder_of(policy)
     inputs_BT = ids_BT
     positions_BT = (attention_mask_BT.cumsum(1) - 1).clamp(min=0)
     for t in range(sampling.max_tokens):
-        with torch.autocast(device.type, torch.bfloat16, enabled=policy.precision == torch.bfloat16):
-            output = policy.model(
-                input_ids=inputs_BT,
-                attention_mask=attention_mask_BT,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        logits_BV = output.logits[:, -1, : policy.vocab_size].float()
+        logits_BV = decoder.logits(inputs_BT, attention_mask_BT, positions_BT)
         next_B = draw(logits_BV, uniforms_BT[rows_B, t], sampling.temperature, sampling.top_p)
         live_B = ~is_done_B
         tokens_BT[rows_B[live_B], t] = next_B[live_B]
         ended_B = live_B & (next_B == policy.eos_id)
+        if has_ended is not None:
+            drawn = tokens_BT[rows_B, : t + 1].tolist()
+            stopped = [is_live and has_ended(ids) for is_live, ids in zip(live_B.tolist(), drawn, strict=True)]
+            ended_B = ended_B | torch.tensor(stopped, device=device)
         lengths_B[rows_B[ended_B]] = t + 1
         is_done_B = is_done_B | ended_B
         num_live = int((~is_done_B).sum())
@@ -208,7 +230,7 @@ def _sample_batch(policy: Policy, prompts: list[list[int]], seeds: list[int], sa
         inputs_BT = next_B[:, None]
         if num_live <= len(rows_B) // 2:  # finished rows leave once they are the majority
             keep = (~is_done_B).nonzero()[:, 0]
-            cache.batch_select_indices(keep)
+            decoder.keep(keep)
             rows_B, is_done_B, inputs_BT = rows_B[keep], is_done_B[keep], inputs_BT[keep]
             attention_mask_BT, positions_BT = attention_mask_BT[keep], positions_BT[keep]
     tokens, lengths = tokens_BT.tolist(), lengths_B.tolist()

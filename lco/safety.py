@@ -31,6 +31,9 @@ def check_is_safe(directory: Path) -> None:
     Raises:
         ValueError: it is missing, a file could run code when loaded, or a JSON file names code to run.
     """
+    if (directory / "progress.jsonl").is_file():
+        hint = f"its model is {directory / 'model'}" if (directory / "model").is_dir() else "it has made no model"
+        raise ValueError(f"{directory}: this is the directory of a run; {hint}")
     if not (directory / "config.json").is_file():
         raise ValueError(f"{directory}: no model here (config.json is missing)")
     for path in directory.rglob("*"):

@@ -2,18 +2,19 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from lco import distributed
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import LlamaInit, SftConfig
 from lco.initial import initial_policy
 from lco.losses import sft
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained, trained
 from lco.prompts import load_prompts
 from lco.rollout import sequence_tensors
 from lco.seeds import derived_seed
@@ -29,11 +30,11 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
         ValueError: an input is wrong.
         NonFinite: three steps in a row had no finite gradient.
     """
-    torch.set_num_threads(config.threads)
+    distributed.join(config)
     if isinstance(config.policy, LlamaInit):
-        policy = initial_policy(config.policy, config)
+        policy = trained(initial_policy(config.policy, config), config)
     else:
-        policy = load_policy(Path(config.policy), config)
+        policy = load_trained(Path(config.policy), config)
     prompts = [prompt for prompt in load_prompts(config.prompts, config.seed) if prompt.demonstration]
     if not prompts:
         raise ValueError("prompts: none of them has a demonstration")
@@ -41,7 +42,7 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
     for prompt, (prompt_ids, completion_ids) in zip(prompts, examples, strict=True):
         policy.check_fits(prompt_ids, completion_ids, f"prompts: {prompt.id}")
     validator = Validator(config.validation, policy) if config.validation else None
-    fitting = Fitting(policy.model, config.optimizer, config.steps)
+    fitting = Fitting(policy.model, config.optimizer, config.steps, config.parallel)
     step, state, _ = restore_checkpoint(stage, policy, fitting.optimizer)
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
     while step < config.steps:
@@ -52,29 +53,37 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
         metrics = fitting.update(step, _losses(policy, chosen, config.micro_batch_size))
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == config.steps):
-            metrics |= validator.measure()
+            with fitting.replica.unsharded():
+                metrics |= validator.measure()
         stage.progress(step, config.steps, "fitting demonstrations")
         stage.metrics(step, metrics)
         is_last = step == config.steps
-        if (stage.is_stopping or step % config.checkpoint_every_steps == 0) and not is_last:
+        is_stopping = distributed.any_of(stage.is_stopping)
+        if (is_stopping or step % config.checkpoint_every_steps == 0) and not is_last:
             counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
             save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
-            if stage.is_stopping:
+            if is_stopping:
                 raise Stopped
     policy.save(stage.run_dir / "model")
     publish_model(stage, config.steps, stage.run_dir / "model", seed=config.seed)
 
 
-def _losses(policy: Policy, examples: list[tuple[list[int], list[int]]], micro_batch_size: int) -> Iterator[Tensor]:
+def _losses(
+    policy: Policy, examples: list[tuple[list[int], list[int]]], micro_batch_size: int
+) -> list[Callable[[], Tensor]]:
+    """Makers of the micro-batches' losses that are this process's."""
     num_tokens = sum(len(completion) for _, completion in examples)
-    for start in range(0, len(examples), micro_batch_size):
-        part = examples[start : start + micro_batch_size]
+
+    def loss_of(part: list[tuple[list[int], list[int]]], is_mine: bool) -> Tensor:
         ids_BT, attention_mask_BT, mask_BT, actions_N = sequence_tensors(
             [prompt for prompt, _ in part], [completion for _, completion in part], policy.device
         )
         logits_NV = policy.token_logits(ids_BT, attention_mask_BT, mask_BT)
-        yield sft(logits_NV, actions_N).sum() / num_tokens
+        return sft(logits_NV, actions_N).sum() / num_tokens * is_mine
+
+    cuts = distributed.cut(examples, micro_batch_size)
+    return [partial(loss_of, *dealt) for dealt in distributed.rounds(cuts)]
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(SftConfig, warm_up))
+    sys.exit(run_stage(SftConfig, warm_up, is_shared=True))

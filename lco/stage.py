@@ -1,14 +1,16 @@
 """A stage as a process: `python -m lco.STAGE CONFIG.json RUN_DIR`. Progress out, orders to stop in. No torch.
 
-Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to (a checkpoint is saved), 2 a mistake in the
-configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end of the pipe `LCO_PARENT_FD` both
-ask to stop; an orphan that has not stopped after `ORPHAN_SECONDS` ends itself.
+Exit status: 0 done (`manifest.json` is complete), 75 stopped when asked to or paused by its collapse watch (with a
+checkpoint), 2 a mistake in the configuration or the data, 1 anything else; `error.json` says more. SIGTERM and the end
+of the pipe `LCO_PARENT_FD` both ask to stop (under torchrun, which hands no pipe on, the end of torchrun); an orphan
+that has not stopped after `ORPHAN_SECONDS` ends itself. A finished run directory is left as it is.
 """
 
 import argparse
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,9 +23,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from lco.config import Config, sources
+from lco.metrics import METRICS
+from lco.run_directory import ERROR, is_finished, outputs, settle_configuration, write_error
+
 EXIT_STOPPED = 75
 EXIT_USER = 2
 ORPHAN_SECONDS = 4.0
+_LOOK_SECONDS = 0.3
+_PLATFORM_INPUT = re.compile(r"(job|model|data):.+|(job|ckpt)_[0-9a-z]{26}")
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -36,6 +44,14 @@ class NonFinite(Exception):
     """Losses or gradients were not finite, several steps in a row."""
 
 
+class Collapsed(Exception):
+    """The collapse watch ended the run; its newest checkpoint is from before the collapse."""
+
+
+class Paused(Exception):
+    """The collapse watch wants a person to look; the state is saved, and the stage goes on when it is started again."""
+
+
 class Stage:
     """What a stage's body is given: where to write, what to resume from, and whether to stop."""
 
@@ -44,13 +60,16 @@ class Stage:
         self.run_dir = run_dir
         self.earlier = [run_dir, *resume_from]
         """Directories that may hold this run's state, this attempt's first."""
-        self._progress = (run_dir / "progress.jsonl").open("a", encoding="utf-8")
+        self.is_writer = os.environ.get("RANK", "0") == "0"
+        """Whether this process is the one of its stage's that writes."""
+        self._progress = (run_dir / "progress.jsonl").open("a", encoding="utf-8") if self.is_writer else None
         self._stop = threading.Event()
         self._started = time.monotonic()
 
     def close(self) -> None:
         """Closes the progress file."""
-        self._progress.close()
+        if self._progress is not None:
+            self._progress.close()
 
     @property
     def is_stopping(self) -> bool:
@@ -71,19 +90,26 @@ class Stage:
             raise Stopped
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        self._progress.write(json.dumps(record, allow_nan=False) + "\n")
-        self._progress.flush()
+        if self._progress is not None:
+            self._progress.write(json.dumps(record, allow_nan=False) + "\n")
+            self._progress.flush()
+
+    def say(self, line: str) -> None:
+        """A line of the log."""
+        if self.is_writer:
+            print(line, flush=True)
 
     def progress(self, step: int, total: int, message: str) -> None:
         """How far the stage is, in its own unit."""
         self._write({"type": "progress", "step": step, "total": total, "message": message})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Named numbers of one step; also a line of the log."""
+        """Named numbers of one step; the chief ones are also a line of the log."""
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         self._write({"type": "metrics", "step": step, "values": finite})
-        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in values.items())
-        print(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}", flush=True)
+        chief = {key: value for key, value in values.items() if key not in METRICS or METRICS[key].is_logged}
+        shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in chief.items())
+        self.say(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}")
 
     def checkpoint(self, step: int, directory: Path) -> None:
         """A resumable checkpoint is complete."""
@@ -92,13 +118,21 @@ class Stage:
     def event(self, level: str, message: str) -> None:
         """Something a person should know."""
         self._write({"type": "event", "level": level, "message": message})
-        print(f"{level}: {message}", flush=True)
+        self.say(f"{level}: {message}")
 
 
 def run_stage(
-    config_type: type[ConfigT], body: Callable[[ConfigT, Stage], None], arguments: list[str] | None = None
+    config_type: type[ConfigT],
+    body: Callable[[ConfigT, Stage], None],
+    arguments: list[str] | None = None,
+    *,
+    is_shared: bool = False,
 ) -> int:
-    """Parses the command line, runs a stage's body and gives the process's exit status."""
+    """Parses the command line, runs a stage's body and gives the process's exit status.
+
+    Args:
+        is_shared: several processes of torchrun can share the body's work (`lco.distributed`).
+    """
     parser = argparse.ArgumentParser(description=(config_type.__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="the stage's configuration, JSON or TOML")
     parser.add_argument(
@@ -114,17 +148,29 @@ def run_stage(
     )
     options = parser.parse_args(arguments)
     stage = Stage(options.run_dir, options.resume_from)
-    error_path: Path = options.run_dir / "error.json"
-    error_path.unlink(missing_ok=True)  # of an earlier attempt in this directory
+    if stage.is_writer:
+        (options.run_dir / ERROR).unlink(missing_ok=True)  # of an earlier attempt in this directory
     signal.signal(signal.SIGTERM, lambda *_: stage.stop())
     signal.signal(signal.SIGINT, lambda *_: stage.stop())
     _watch_parent(stage)
     try:
-        _check_is_alone()
-        body(read_config(options.config, config_type), stage)
+        if not is_shared:
+            _check_is_alone()
+        config = read_config(options.config, config_type)
+        settle_configuration(stage.run_dir, config, is_writer=stage.is_writer)
+        if is_finished(stage.run_dir):
+            stage.say("this run is finished: nothing is left to do")
+        else:
+            body(config, stage)
+        for role, path in outputs(stage.run_dir).items():
+            stage.say(f"{role}: {path}")
         return 0
     except Stopped:
-        print("stopped; the state is saved", flush=True)
+        stage.say("stopped; the state is saved")
+        return EXIT_STOPPED
+    except Paused as pause:
+        stage.say(f"paused; the state is saved: {pause}")
+        write_error(stage.run_dir, {"outcome": "paused", "code": "Paused", "message": str(pause)[:4000]})
         return EXIT_STOPPED
     except Exception as error:
         outcome = classify(error)
@@ -132,42 +178,51 @@ def run_stage(
             traceback.print_exc()
         message = str(error) or type(error).__name__
         print(f"{outcome} error: {message}", file=sys.stderr, flush=True)
-        document = {"outcome": outcome, "code": type(error).__name__, "message": message[:4000]}
-        error_path.write_text(json.dumps(document))
+        write_error(stage.run_dir, {"outcome": outcome, "code": type(error).__name__, "message": message[:4000]})
         return EXIT_USER if outcome == "user" else 1
     finally:
         stage.close()
 
 
 def _check_is_alone() -> None:
-    """Refuses several ranks: they would all train the same batches into one directory.
+    """Refuses several processes where they would all do the same into one directory.
 
     Raises:
         ValueError: torchrun started more than one process.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("resources.gpus: a stage runs on one GPU so far; ask for 1")
+        raise ValueError("resources: this kind of stage is one process; ask for one GPU at most")
 
 
 def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
     """The configuration in a JSON or TOML file.
 
     Raises:
-        ValueError: the file cannot be read or a field is wrong; the message names every field.
+        ValueError: the file cannot be read or a field is wrong; the message names every field. Also for an input that
+            only the platform knows how to find.
     """
     try:
         content = path.read_bytes()
         text = json.dumps(tomllib.loads(content.decode())) if path.suffix == ".toml" else content
-        return config_type.model_validate_json(text)
+        config = config_type.model_validate_json(text)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}" for e in error.errors()]
         raise ValueError(f"{path}: " + "; ".join(lines)) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:  # the last: a TOML date
         raise ValueError(f"{path}: {error}") from error
+    for pointer, _, value in sources(config) if isinstance(config, Config) else ():
+        if _PLATFORM_INPUT.fullmatch(value) and not Path(value).exists():
+            raise ValueError(
+                f"{'.'.join(pointer)}: {value!r} is a name that the platform resolves (`lco submit`); "
+                "a stage run by hand takes a path"
+            )
+    return config
 
 
 def classify(error: Exception) -> str:
-    """Whose fault an exception is: `user`, `oom`, `non_finite` or `infra`."""
+    """Whose fault an exception is: `user`, `oom`, `non_finite`, `collapsed` or `infra`."""
+    if isinstance(error, Collapsed):
+        return "collapsed"
     if isinstance(error, NonFinite):
         return "non_finite"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -178,16 +233,31 @@ def classify(error: Exception) -> str:
 
 
 def _watch_parent(stage: Stage) -> None:
-    """Ends the process when the pipe that its supervisor holds open ends, after a chance to save its state."""
-    descriptor = os.environ.get("LCO_PARENT_FD")
-    if descriptor is None:
+    """Ends the process when who started it is gone, after a chance to save its state.
+
+    Its supervisor holds the other end of a pipe open. Under torchrun there is no pipe, and torchrun itself is watched.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        parent = os.getppid()
+
+        def is_gone() -> bool:
+            time.sleep(_LOOK_SECONDS)
+            return os.getppid() != parent
+
+    elif (descriptor := os.environ.get("LCO_PARENT_FD")) is not None:
+        number = int(descriptor)
+
+        def is_gone() -> bool:
+            return not os.read(number, 1)
+
+    else:
         return
 
     def watch() -> None:
-        while os.read(int(descriptor), 1):
+        while not is_gone():
             pass
-        print("the supervisor is gone; saving the state", flush=True)
         stage.stop()
+        stage.say("the supervisor is gone; saving the state")
         time.sleep(ORPHAN_SECONDS)
         os._exit(EXIT_STOPPED)
 

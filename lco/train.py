@@ -11,25 +11,29 @@ where the paper z-scores per time step.
 import random
 import sys
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lco import distributed
 from lco.algorithms import Algorithm, LcoConfig, TrainConfig
+from lco.baselines import MiniLlm
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.collection import collect
-from lco.diagnostics import token_sums
+from lco.diagnostics import rollout_metrics, token_sums
 from lco.estimation import Estimator
 from lco.losses import LOSSES, token_weights
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained
+from lco.probes import probe
 from lco.prompts import load_prompts
-from lco.rollout import Batch, Rollout
+from lco.rollout import Batch
 from lco.seeds import derived_seed
 from lco.stage import Stage, Stopped, run_stage
 from lco.validation import Validator
+from lco.watch import Watch, respond
 
 
 def train(config: TrainConfig, stage: Stage) -> None:
@@ -39,53 +43,69 @@ def train(config: TrainConfig, stage: Stage) -> None:
         Stopped: asked to stop; the state is saved.
         ValueError: an input is wrong.
         NonFinite: three steps in a row had no finite gradient.
+        Collapsed, Paused: the collapse watch raised an alarm and was told to do so.
     """
-    torch.set_num_threads(config.threads)
-    policy = load_policy(Path(config.policy), config)
+    distributed.join(config)
+    policy = load_trained(Path(config.policy), config)
     estimator = Estimator(config, policy)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
     validator = Validator(config.validation, policy) if config.validation else None
     steps_per_iteration = config.inner_epochs * config.steps_per_epoch
     total_steps = config.iterations * steps_per_iteration
-    fitting = Fitting(policy.model, config.optimizer, total_steps)
+    fitting = Fitting(policy.model, config.optimizer, total_steps, config.parallel)
     if isinstance(algorithm, LcoConfig) and algorithm.anchor == "current" and steps_per_iteration > 1:
         stage.event("warning", "anchor: `current` moves the target with the policy; several steps on one sample add up")
-    step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer)
+    critic = estimator.critic
+    second = critic.fitting if critic else None
+    step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer, second)
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
+    estimator.restore(state)
+    watch = Watch(config.watch, state.get("watch"))
     batch = Batch.from_tensors(buffer) if buffer is not None else None
 
-    def checkpoint() -> None:
+    def checkpoint(num_extra: int = 0) -> None:
         is_between_iterations = step % steps_per_iteration == 0
         tensors = None if is_between_iterations or batch is None else batch.tensors()
-        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
-        save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, config.keep_checkpoints)
+        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "watch": watch.state()} | estimator.state()
+        keep = config.keep_checkpoints + num_extra
+        save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, keep, second)
 
+    is_due = False
     while step < total_steps:
         iteration, inner_step = divmod(step, steps_per_iteration)
         stage.progress(step, total_steps, f"iteration {iteration + 1} of {config.iterations}")
         started = time.monotonic()
         metrics: dict[str, float] = {}
         if inner_step == 0:
-            rollouts = collect(config, policy, prompts, iteration)
-            batch = estimator.batch(rollouts, iteration)
-            metrics |= rollout_metrics(rollouts, batch)
+            with fitting.replica.unsharded():
+                rollouts = collect(config, policy, prompts, iteration)
+                batch = estimator.batch(rollouts, iteration)
+            metrics |= rollout_metrics(rollouts, batch, config.group_size) | estimator.statistics
             if estimator.has_reference:
                 gaps_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
                 metrics["train/kl_reference"] = gaps_N.mean().item()
         assert batch is not None, "a checkpoint inside an iteration holds its batch"
         part = _minibatch(config, batch, iteration, inner_step)
-        metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
+        if critic:
+            metrics |= critic.fit(part, step)
+        if not (critic and critic.is_pretraining(iteration)):
+            metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
+            metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == total_steps):
-            metrics |= validator.measure()
+            with fitting.replica.unsharded():
+                metrics |= validator.measure()
         metrics["time/step_seconds"] = time.monotonic() - started
         stage.metrics(step, metrics)
-        if stage.is_stopping and step < total_steps:
+        respond(config.watch, watch.observe(step, metrics), stage, lambda: checkpoint(num_extra=1))
+        if distributed.any_of(stage.is_stopping) and step < total_steps:
             checkpoint()
             raise Stopped
-        if step % config.checkpoint_every_steps == 0 and step < total_steps:
+        is_due = (is_due or step % config.checkpoint_every_steps == 0) and step < total_steps
+        if is_due and not watch.holds_checkpoints:
             checkpoint()
+            is_due = False
     stage.progress(total_steps, total_steps, "saving the model")
     policy.save(stage.run_dir / "model")
     publish_model(stage, total_steps, stage.run_dir / "model", algorithm=algorithm.name, seed=config.seed)
@@ -101,20 +121,29 @@ def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: in
     indices_B = torch.tensor(order[share * size : (share + 1) * size], device=batch.num_tokens_B.device)
     lengths_B = batch.attention_mask_BT[indices_B].sum(1)
     part = batch.select(indices_B[lengths_B.argsort(stable=True)])
-    part.weights_N = token_weights(
-        part.num_tokens_B,
-        config.algorithm.token_reduction,
+    part.weights_N = _weights(config, part)
+    return part
+
+
+def _weights(config: TrainConfig, part: Batch) -> Tensor:
+    """What each token's loss is multiplied by; demonstrations beside completions have a mean of their own."""
+    algorithm, counts_B, shown_B = config.algorithm, part.num_tokens_B, part.is_demonstration_B
+    weights_N = token_weights(
+        counts_B,
+        algorithm.token_reduction,
         config.micro_batch_size,
         max_tokens=config.sampling.max_tokens,
-        is_kept_B=part.is_kept_B,
+        is_kept_B=part.is_kept_B if shown_B is None else ~shown_B,
     )
-    return part
+    if shown_B is None or not isinstance(algorithm, MiniLlm):
+        return weights_N
+    return weights_N + algorithm.lm_weight * token_weights(counts_B, "token-mean", is_kept_B=shown_B)
 
 
 def fit(
     policy: Policy, fitting: Fitting, algorithm: Algorithm, batch: Batch, micro_batch_size: int, step: int
 ) -> dict[str, float]:
-    """One optimizer step on a batch, in micro-batches.
+    """One optimizer step on a batch, in micro-batches that the processes share.
 
     Returns:
         Loss, gradient norm, learning rate and the token means of `diagnostics.token_sums`.
@@ -122,32 +151,30 @@ def fit(
     loss_function = LOSSES[type(algorithm)]
     sums: dict[str, Tensor] = {}
 
-    def losses() -> Iterator[Tensor]:
-        for start in range(0, len(batch.num_tokens_B), micro_batch_size):
-            stop = min(start + micro_batch_size, len(batch.num_tokens_B))
-            micro = batch.select(torch.arange(start, stop, device=batch.num_tokens_B.device))
-            logits_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
-            for name, value in token_sums(logits_NV.detach(), micro, algorithm).items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value
-            yield (loss_function(logits_NV, micro, algorithm) * micro.weights_N).sum()
+    def loss_of(indices_B: Tensor, is_mine: bool) -> Tensor:
+        micro = batch.select(indices_B)
+        logits_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
+        for name, value in token_sums(logits_NV.detach(), micro, algorithm).items():
+            counted = value if is_mine else torch.zeros_like(value)
+            sums[name] = sums.get(name, torch.zeros_like(value)) + counted
+        return (loss_function(logits_NV, micro, algorithm) * micro.weights_N).sum() * is_mine
 
-    metrics = fitting.update(step, losses())
+    cuts = micro_batches(batch, micro_batch_size, algorithm.token_reduction)
+    metrics = fitting.update(step, [partial(loss_of, *dealt) for dealt in distributed.rounds(cuts)])
     num_tokens = len(batch.actions_N)
-    return metrics | {f"train/{name}": (value / num_tokens).item() for name, value in sums.items()}
+    totals = distributed.summed(sums)
+    means = (torch.stack(list(totals.values())) / num_tokens).tolist()
+    metrics |= {f"train/{name}": value for name, value in zip(totals, means, strict=True)}
+    return metrics | {"train/num_tokens": num_tokens}
 
 
-def rollout_metrics(rollouts: list[Rollout], batch: Batch) -> dict[str, float]:
-    """Means over one iteration's completions, and the spread of the raw advantages."""
-    count = len(rollouts)
-    spread = batch.advantages_N.std().item() if len(batch.advantages_N) > 1 else 0.0
-    return {
-        "train/reward": sum(rollout.reward for rollout in rollouts) / count,
-        "train/accuracy": sum(rollout.is_correct for rollout in rollouts) / count,
-        "train/completion_tokens": sum(len(rollout.completion_ids) for rollout in rollouts) / count,
-        "train/truncated": sum(rollout.is_truncated for rollout in rollouts) / count,
-        "train/advantage_std": spread,
-    }
+def micro_batches(batch: Batch, size: int, token_reduction: str) -> list[Tensor]:
+    """Positions of the sequences of each micro-batch; smaller ones where a process would have none otherwise."""
+    num_sequences = len(batch.num_tokens_B)
+    if token_reduction != "micro-mean":  # which is a mean over the micro-batches as configured
+        size = min(size, -(-num_sequences // distributed.count()))
+    return list(torch.arange(num_sequences, device=batch.num_tokens_B.device).split(size))
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(TrainConfig, train))
+    sys.exit(run_stage(TrainConfig, train, is_shared=True))

@@ -76,6 +76,8 @@ def end_attempt(
         "error_code": "",
         "error_message": "",
     }
+    if decision.state is RunState.PAUSED:  # also by itself: only a person's resume lets it go on
+        values["desired"] = Desired.PAUSE
     if decision.is_infra_failure:
         values["infra_failures"] = Run.infra_failures + 1
     if decision.state in {RunState.FAILED, RunState.QUARANTINED, RunState.RETRY_WAIT}:

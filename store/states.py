@@ -50,6 +50,10 @@ class Outcome(StrEnum):
     """A signal, a lost file, an unexpected exception."""
     OOM = "oom"
     NON_FINITE = "non_finite"
+    COLLAPSED = "collapsed"
+    """Its collapse watch ended it."""
+    PAUSED = "paused"
+    """Its collapse watch stopped it at a checkpoint, for a person to look at; it goes on when it is resumed."""
     LOST = "lost"
     """Its worker fell silent."""
 
@@ -132,8 +136,12 @@ def decide(
         return Decision(RunState.FAILED, "the configuration or the data are wrong")
     if outcome is Outcome.NON_FINITE:
         return Decision(RunState.FAILED, "a number was not finite")
+    if outcome is Outcome.COLLAPSED:
+        return Decision(RunState.FAILED, "its collapse watch ended it")
     if desired is Desired.PAUSE:
         return Decision(RunState.PAUSED, "paused on request")
+    if outcome is Outcome.PAUSED:
+        return Decision(RunState.PAUSED, "paused by its collapse watch")
     if outcome is Outcome.STOPPED:
         return Decision(RunState.QUEUED, "stopped at a checkpoint; goes on where a worker takes it")
     return _decide_retry(outcome, budgets or Budgets())

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from api.schemas import JobNode, Progress, RunSummary
+from lco.metrics import METRICS
 from store.models.base import utc_now
 from store.states import TERMINAL, RunState
 
@@ -27,26 +28,7 @@ _ORDER = [
 ]
 """Parts of a bar from left to right: what is over, what goes on, what waits."""
 
-_METRICS = {
-    "train/loss": "Loss",
-    "train/reward": "Reward",
-    "train/accuracy": "Accuracy, training",
-    "eval/accuracy": "Accuracy, validation",
-    "train/grad_norm": "Gradient norm",
-    "train/entropy": "Entropy",
-    "train/kl_old": "KL to behaviour",
-    "train/kl_reference": "KL to reference",
-    "train/learning_rate": "Learning rate",
-    "train/kl_target": "KL to target",
-    "train/kl_old_k3": "KL to behaviour, k3",
-    "train/clip_fraction": "Clip fraction",
-    "train/action_prob": "Action probability",
-    "train/advantage_std": "Advantage, std",
-    "train/completion_tokens": "Completion tokens",
-    "train/truncated": "Truncated",
-    "train/margin": "Margin",
-    "time/step_seconds": "Seconds a step",
-}
+_METRICS = {key: metric.title for key, metric in METRICS.items()}
 
 
 class _HasState(Protocol):

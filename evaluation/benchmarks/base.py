@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 from evaluation.benchmark_config import BenchmarkBase
 from evaluation.records import content_key
+from evaluation.statistics import clustered_standard_error, mean_of
 from evaluation.types import Completion, Example, Item, Score
 
 if TYPE_CHECKING:
@@ -83,29 +84,39 @@ class Benchmark(ABC, Generic[ConfigT]):
                 score = Score(None, "error", reason=f"{type(error).__name__}: {error}"[:500])
             yield item.position, score
 
-    def aggregate(self, completions: Sequence[Completion]) -> dict[str, float | None]:
-        """Metrics of one pass over the examples: here Pass@1 and the shares without an answer and truncated.
+    def by_example(self, completions: Sequence[Completion]) -> dict[str, dict[str, float]]:
+        """Of each metric that is a mean over examples, every example's own value, by its id.
 
-        Pass@1 is the mean over problems of the share of correct samples. Completions that our side failed to score are
-        left out of it and counted by the caller.
+        Here Pass@1, which is the mean of the example's scores, and those of `SHARES`, of the metrics that the benchmark
+        names. A completion that our side failed to score is left out of Pass@1.
         """
-        count = len(completions)
+        scores: dict[str, list[float]] = defaultdict(list)
+        some: dict[str, list[Completion]] = defaultdict(list)
+        for completion in completions:
+            some[completion.example_id].append(completion)
+            if completion.value is not None:
+                scores[completion.example_id].append(completion.value)
+        found = {"pass@1": {example: sum(values) / len(values) for example, values in scores.items()}}
+        for metric, is_one in SHARES.items():
+            found[metric] = {example: sum(map(is_one, each)) / len(each) for example, each in some.items()}
+        return {metric: found[metric] for metric in self.metrics if metric in found}
+
+    def aggregate(self, completions: Sequence[Completion]) -> dict[str, float | None]:
+        """Metrics of one pass over the examples: here the means of `by_example`. None where nothing has a value."""
+        return {metric: mean_of(values.values()) for metric, values in self.by_example(completions).items()}
+
+    def standard_errors(self, completions: Sequence[Completion]) -> dict[str, float | None]:
+        """Standard errors over examples of the metrics that have one: here of the means of `by_example`."""
         return {
-            "pass@1": mean([sum(some) / len(some) for some in values_by_example(completions)]),
-            "no-answer": sum(c.verdict == "no_answer" for c in completions) / count,
-            "truncated": sum(c.truncated for c in completions) / count,
+            metric: clustered_standard_error(list(values.values()))
+            for metric, values in self.by_example(completions).items()
         }
 
 
-def values_by_example(completions: Iterable[Completion]) -> list[list[float]]:
-    """The scores of each example that has any, in the order of first mention."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for completion in completions:
-        if completion.value is not None:
-            values[completion.example_id].append(completion.value)
-    return list(values.values())
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """The mean; None of nothing."""
-    return sum(values) / len(values) if values else None
+SHARES: dict[str, Callable[[Completion], bool]] = {
+    "no-answer": lambda completion: completion.verdict == "no_answer",
+    "timed-out": lambda completion: completion.verdict == "timeout",
+    "truncated": lambda completion: completion.truncated,
+    "errors": lambda completion: completion.value is None,
+}
+"""Metrics that any benchmark with answers may name: the share of completions of which this is true."""

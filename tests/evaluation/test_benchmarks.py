@@ -111,8 +111,10 @@ def test_a_row_of_results_is_json():
         "decoding": "greedy",
         "eval_seed": None,
         "value": None,
+        "stderr_over_examples": None,
         "num_examples": 3,
         "num_unscored": 3,
+        "configuration": "",
     }
 
 

@@ -86,14 +86,15 @@ def test_splitting_a_step_into_micro_batches_changes_nothing(tiny_policy, config
         tiny_policy.model.lm_head.weight[5:9] *= 1.3
     values = []
     for size in (1, 3, 8):
-        sums: dict[str, float] = {}
+        sums: dict[str, torch.Tensor] = {}
         tiny_policy.model.zero_grad()
         total = 0.0
-        for loss in _losses(tiny_policy, pairs, config.model_copy(update={"micro_batch_size": size}), sums):
+        for make_loss in _losses(tiny_policy, pairs, config.model_copy(update={"micro_batch_size": size}), sums):
+            loss = make_loss()
             loss.backward()
             total += loss.item()
         norm = torch.cat([p.grad.flatten() for p in tiny_policy.model.parameters()]).norm().item()
-        values.append([total, norm, sums["margin"], sums["accuracy"]])
+        values.append([total, norm, sums["margin"].item(), sums["accuracy"].item()])
     assert values[1] == pytest.approx(values[0], rel=1e-4)
     assert values[2] == pytest.approx(values[0], rel=1e-4)
 
@@ -102,7 +103,7 @@ def test_the_nll_term_is_the_token_mean_of_the_chosen_completions(tiny_policy, c
     pairs = _load_pairs(Path(config_of().pairs), tiny_policy)
     _score_reference(tiny_policy, pairs, 8, stage)
     plain, with_term = (
-        sum(loss.item() for loss in _losses(tiny_policy, pairs, config_of(nll_weight=weight), {}))
+        sum(make_loss().item() for make_loss in _losses(tiny_policy, pairs, config_of(nll_weight=weight), {}))
         for weight in (0.0, 2.0)
     )
     mean = -sum(pair.reference_chosen for pair in pairs) / sum(len(pair.chosen_ids) for pair in pairs)

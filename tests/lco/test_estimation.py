@@ -98,13 +98,13 @@ def test_dense_advantages_are_the_log_ratio_less_the_pull(estimator, other, poli
     made = estimator({"name": "lco-kld", "advantage": {"name": "dpo", "reference_kl": pull}}, other)
     rollouts = rollouts_of(other)
     batch = made.batch(rollouts)
-    dpo, start, old = (logits_of(p, rollouts)[0].log_softmax(-1) for p in (made._reward_model, policy, other))
+    dpo, start, old = (logits_of(p, rollouts)[0].log_softmax(-1) for p in (made.scorer.reward_model, policy, other))
     expected = 0.1 * (dpo - start) - pull * 0.1 * (old - start)
     torch.testing.assert_close(batch.support.advantages_NK, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         batch.advantages_N, expected.gather(1, batch.actions_N[:, None])[:, 0], rtol=1e-4, atol=1e-5
     )
-    assert made.algorithm.beta == made.beta_dpo == 0.1
+    assert made.algorithm.beta == made.scorer.beta_dpo == 0.1
 
 
 def test_at_the_start_the_pull_is_nothing(estimator, policy):
@@ -118,15 +118,19 @@ def test_at_the_start_the_pull_is_nothing(estimator, policy):
 
 def test_the_reference_serves_as_the_start_where_they_are_one_model(estimator, policy):
     made = estimator({"name": "lco-kld"}, policy)
-    assert made._initial is made._reference is not None
-    assert estimator({"name": "lco-kld", "advantage": {"name": "dpo", "reference_kl": 0.0}}, policy)._initial is None
+    assert made.scorer.initial is made.scorer.reference is not None
+    assert (
+        estimator({"name": "lco-kld", "advantage": {"name": "dpo", "reference_kl": 0.0}}, policy).scorer.initial is None
+    )
 
 
 def test_logprob_advantages_are_the_models_log_probabilities(estimator, other):
     made = estimator({"name": "lco-kld", "beta": 1.0, "advantage": {"name": "logprob"}}, other)
     rollouts = rollouts_of(other)
     batch = made.batch(rollouts)
-    torch.testing.assert_close(batch.support.advantages_NK, logits_of(made._reward_model, rollouts)[0].log_softmax(-1))
+    torch.testing.assert_close(
+        batch.support.advantages_NK, logits_of(made.scorer.reward_model, rollouts)[0].log_softmax(-1)
+    )
 
 
 def test_behaviour_log_probabilities_are_those_of_the_sampled_ids(estimator, other):
@@ -203,9 +207,11 @@ def test_the_tails_advantage_is_that_of_its_mass_as_a_whole(estimator, other, po
         return logits_of(model, rollouts)[0].softmax(-1).masked_fill(inside, 0.0).sum(-1).log()
 
     if advantage == "dpo":
-        expected = 0.1 * (log_mass(made._reward_model) - log_mass(policy)) - 0.05 * (log_mass(other) - log_mass(policy))
+        expected = 0.1 * (log_mass(made.scorer.reward_model) - log_mass(policy)) - 0.05 * (
+            log_mass(other) - log_mass(policy)
+        )
     else:
-        expected = log_mass(made._reward_model) - (~inside).sum(-1).log()
+        expected = log_mass(made.scorer.reward_model) - (~inside).sum(-1).log()
     torch.testing.assert_close(batch.support.tail_advantages_N, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -230,7 +236,7 @@ def test_the_agreement_gate_closes_where_both_models_are_sure_of_the_sampled_tok
     batch = made.batch(rollouts)
     sure = [
         logits_of(model, rollouts)[0].log_softmax(-1).gather(1, batch.actions_N[:, None])[:, 0] > -0.7
-        for model in (other, made._reward_model)
+        for model in (other, made.scorer.reward_model)
     ]
     assert torch.equal(batch.support.is_agreed_N, sure[0] & sure[1])
     assert not estimator(gate | {"gate_threshold": 0.0}, other).batch(rollouts).support.is_agreed_N.any()
@@ -247,7 +253,7 @@ def test_a_beta_that_is_not_the_reward_models_is_refused(estimator, policy):
     message = r"algorithm\.advantage\.beta_dpo: 0\.2 is not the 0.1 of the reward model"
     with pytest.raises(ValueError, match=message):
         estimator({"name": "lco-kld", "advantage": {"name": "dpo", "beta_dpo": 0.2}}, policy)
-    assert estimator({"name": "lco-kld", "advantage": {"name": "dpo", "beta_dpo": 0.1}}, policy).beta_dpo == 0.1
+    assert estimator({"name": "lco-kld", "advantage": {"name": "dpo", "beta_dpo": 0.1}}, policy).scorer.beta_dpo == 0.1
 
 
 def test_a_reward_model_with_another_tokenizer_is_refused(estimator, policy, tmp_path):

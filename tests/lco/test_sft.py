@@ -38,7 +38,7 @@ def test_the_loss_falls_and_the_model_is_published(stage):
 def test_the_loss_is_the_mean_over_tokens_whatever_the_micro_batch(tiny_policy):
     texts = ["1+2=3", "10+2=12;12+1=13", "", "9=9"]
     examples = [(tiny_policy.encode_prompt("1+2="), tiny_policy.encode_completion(text)) for text in texts]
-    values = [sum(loss.item() for loss in _losses(tiny_policy, examples, size)) for size in (1, 2, 3, 4)]
+    values = [sum(make_loss().item() for make_loss in _losses(tiny_policy, examples, size)) for size in (1, 2, 3, 4)]
     assert values == pytest.approx([values[0]] * 4, rel=1e-5)
     total = tokens = 0.0
     for prompt, completion in examples:

@@ -10,7 +10,18 @@ from contextlib import closing
 import pytest
 
 from lco.config import Config
-from lco.stage import EXIT_STOPPED, EXIT_USER, NonFinite, Stage, Stopped, classify, read_config, run_stage
+from lco.stage import (
+    EXIT_STOPPED,
+    EXIT_USER,
+    Collapsed,
+    NonFinite,
+    Paused,
+    Stage,
+    Stopped,
+    classify,
+    read_config,
+    run_stage,
+)
 from tests.lco.launcher import records
 
 
@@ -61,6 +72,8 @@ def test_a_body_that_returns_ends_with_0(run):
     [
         (ValueError("prompts: none"), 2, "user"),
         (NonFinite("three steps"), 1, "non_finite"),
+        (Collapsed("the mean reward fell"), 1, "collapsed"),
+        (Paused("the mean reward fell"), EXIT_STOPPED, "paused"),
         (MemoryError(), 1, "oom"),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
@@ -86,11 +99,11 @@ def test_a_gpus_out_of_memory_error_is_known_by_its_name():
     assert classify(torch.OutOfMemoryError("CUDA out of memory")) == "oom"
 
 
-def test_several_ranks_are_refused_before_they_write_over_each_other(run, monkeypatch):
+def test_several_processes_are_refused_where_they_would_do_the_same(run, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     status, error = run(lambda config, stage: None)
     assert (status, error["outcome"]) == (EXIT_USER, "user")
-    assert error["message"].startswith("resources.gpus: ")
+    assert error["message"].startswith("resources: ")
 
 
 def test_a_long_message_is_cut(run):

@@ -8,17 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lco.algorithms import Algorithm
-from lco.baselines import ClippedConfig, MiniLlm
+from lco.algorithms import Algorithm, LcoLogitConfig
+from lco.baselines import DistillationConfig
 from lco.collection import collect, prompt_indices
 from lco.config import Optimizer, StageConfig
+from lco.diagnostics import rollout_metrics
 from lco.estimation import Estimator
 from lco.losses import LOSSES
 from lco.manifest import read_manifest
+from lco.metrics import METRICS
 from lco.optimization import Fitting
 from lco.policy import load_policy
+from lco.policy_gradients import RatioConfig
 from lco.prompts import load_prompts
-from lco.train import _minibatch, fit, rollout_metrics, train
+from lco.train import _minibatch, fit, train
 from tests.lco.launcher import metrics, records
 from tests.lco.union import ALGORITHMS
 
@@ -96,13 +99,25 @@ def test_an_algorithm_trains_and_reports(config_of, name, stage):
     train(config, stage)
     found = metrics(stage.run_dir)
     assert sorted(found) == [1, 2, 3, 4]
-    common = {"loss", "grad_norm", "learning_rate", "entropy", "action_prob"}
+    common = {"loss", "grad_norm", "grad_norm_qkv", "learning_rate", "entropy", "action_prob", "num_tokens"}
+    of_iteration = {"reward", "reward_std", "accuracy", "completion_tokens", "truncated", "advantage_std"}
+    of_target = {"kl_target", "tv_target", "target_entropy", "target_support"}
+    of_critic = {"value_loss", "critic_grad_norm", "critic_learning_rate", "value_clip_fraction"}
+    has_critic = config.algorithm.advantage.name == "gae"
+    is_lco, is_on_logits = name.startswith("lco"), isinstance(config.algorithm, LcoLogitConfig)
     for step, values in found.items():
         names = {key.removeprefix("train/") for key in values}
-        assert common <= names and all(value is not None for value in values.values())
-        assert ({"reward", "accuracy", "completion_tokens", "truncated", "advantage_std"} <= names) == (step % 2 == 1)
-        assert ("kl_target" in names) == name.startswith("lco-kld")
-        assert ("clip_fraction" in names) == isinstance(config.algorithm, ClippedConfig | MiniLlm)
+        assert values.keys() <= METRICS.keys()
+        assert all(value is not None for value in values.values())
+        assert (of_critic <= names) == has_critic
+        if name == "vc-ppo" and step <= 2:
+            assert not common & names, "the critic is fitted alone"
+            continue
+        assert common <= names
+        assert (of_iteration <= names) == (step % 2 == 1)
+        assert (of_target <= names) == (is_lco or isinstance(config.algorithm, DistillationConfig))
+        assert ("kl_target_old" in names) == is_lco and ("residual" in names) == is_on_logits
+        assert ("clip_fraction" in names) == isinstance(config.algorithm, RatioConfig)
     manifest = read_manifest(stage.run_dir)
     assert (manifest.step, manifest.outputs) == (4, {"model": "model"})
     trained, start = (load_policy(path, config) for path in (stage.run_dir / "model", Path(config.policy)))
@@ -200,7 +215,7 @@ def test_a_group_is_several_completions_of_one_prompt_side_by_side(config_of):
     again = collect(config, policy, load_prompts(config.prompts), 0)
     assert [rollout.completion_ids for rollout in again] == [rollout.completion_ids for rollout in rollouts]
     batch = Estimator(config, policy).batch(rollouts)
-    reported = rollout_metrics(rollouts, batch)
+    reported = rollout_metrics(rollouts, batch, 4)
     assert reported["train/truncated"] == sum(rollout.is_truncated for rollout in rollouts) / 16
     assert reported["train/completion_tokens"] == len(batch.actions_N) / 16
 
