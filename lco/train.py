@@ -67,6 +67,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
         keep = config.keep_checkpoints + num_extra
         save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, keep)
 
+    is_due = False
     while step < total_steps:
         iteration, inner_step = divmod(step, steps_per_iteration)
         stage.progress(step, total_steps, f"iteration {iteration + 1} of {config.iterations}")
@@ -94,8 +95,10 @@ def train(config: TrainConfig, stage: Stage) -> None:
         if distributed.any_of(stage.is_stopping) and step < total_steps:
             checkpoint()
             raise Stopped
-        if step % config.checkpoint_every_steps == 0 and step < total_steps and not watch.holds_checkpoints:
+        is_due = (is_due or step % config.checkpoint_every_steps == 0) and step < total_steps
+        if is_due and not watch.holds_checkpoints:
             checkpoint()
+            is_due = False
     stage.progress(total_steps, total_steps, "saving the model")
     policy.save(stage.run_dir / "model")
     publish_model(stage, total_steps, stage.run_dir / "model", algorithm=algorithm.name, seed=config.seed)
