@@ -67,7 +67,8 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         chosen.sort(key=Pair.num_padded)
         gradients = partial(_gradients, fitting, policy, chosen, config, sums)
         lengths = [pair.num_padded() for pair in chosen]
-        metrics = fitting.apply(step, policy.memory.whole("fitting", lengths, limits_of(config), gradients))
+        loss = policy.memory.whole("fitting", lengths, limits_of(config), gradients, least=distributed.count())
+        metrics = fitting.apply(step, loss)
         for name, total in distributed.summed(sums).items():
             metrics[f"train/{name}"] = total.item() / len(chosen)
         step += 1

@@ -1,7 +1,7 @@
 """How many sequences are computed at once: cut by number and by padded tokens, and cut smaller where memory ends.
 
 What is computed does not depend on the cuts beyond the last bits of a sum: a piece that did not fit is computed again
-in halves, an optimizer step from its start. Sizes found too large stay small for the rest of the run, also when resumed.
+in halves, an optimizer step from its start. Sizes found too large stay small for the rest of the run, and when resumed.
 """
 
 import gc
@@ -66,17 +66,20 @@ class Memory:
         return [*pieces, range(start, len(lengths))] if lengths else []
 
     def whole(
-        self, what: str, lengths: Sequence[int], limits: Limits, compute: Callable[[list[range]], ResultT]
+        self, what: str, lengths: Sequence[int], limits: Limits, compute: Callable[[list[range]], ResultT], least: int
     ) -> ResultT:
         """The result of a computation over all pieces, begun anew with smaller ones where memory ends.
 
         Several processes cannot agree to begin anew once one has failed: there, the error goes on.
 
+        Args:
+            least: see `cut`; the rest likewise.
+
         Raises:
             RuntimeError: memory ends although every piece is a single sequence.
         """
         while True:
-            pieces = self.cut(what, lengths, limits, least=distributed.count())
+            pieces = self.cut(what, lengths, limits, least)
             try:
                 return compute(pieces)
             except (MemoryError, RuntimeError) as error:

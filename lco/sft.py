@@ -54,7 +54,8 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
         )
         lengths = [len(prompt) + len(completion) for prompt, completion in chosen]
         gradients = partial(_gradients, fitting, policy, chosen)
-        metrics = fitting.apply(step, policy.memory.whole("fitting", lengths, limits_of(config), gradients))
+        loss = policy.memory.whole("fitting", lengths, limits_of(config), gradients, least=distributed.count())
+        metrics = fitting.apply(step, loss)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == config.steps):
             with fitting.replica.unsharded():
