@@ -32,7 +32,7 @@ class Config(BaseModel):
 class Source:
     """Marks a string field that names an input: what the platform resolves to a path before a run starts."""
 
-    kind: Literal["model", "reward-model", "data"]
+    kind: Literal["model", "reward-model", "data", "completions"]
 
 
 _SOURCE = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
@@ -45,6 +45,9 @@ RewardModelSource = Annotated[str, Source("reward-model"), _SOURCE]
 
 DataSource = Annotated[str, Source("data"), _SOURCE]
 """A JSON Lines file: a path; over HTTP `job:NAME` (pairs) or `data:RELATIVE/PATH` below the operator's data root."""
+
+CompletionsSource = Annotated[str, Source("completions"), _SOURCE]
+"""An evaluation's `completions.jsonl`: a path; over HTTP `job:NAME` or `data:RELATIVE/PATH`."""
 
 
 def sources(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Source, str]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lco import distributed
-from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, LogprobAdvantage, SampledAdvantage
+from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, GaeAdvantage, LogprobAdvantage, SampledAdvantage
 from lco.advantages import dense_dpo, dense_logprob, log_mass_outside, reference_kl_advantages, top_k_support
 from lco.algorithms import (
     Algorithm,
@@ -46,8 +46,9 @@ class Scorer:
         for model, what in ((self.reward_model, "reward_model"), (self.reference, "reward_model's reference")):
             if model is not None:
                 check_same_tokenizer(policy, model, f"algorithm.advantage.{what}")
-        needs_initial = isinstance(advantage, DpoAdvantage) and advantage.reference_kl > 0
-        if needs_initial or getattr(config.algorithm, "kl_weight", 0.0) > 0:
+        has_pull = isinstance(advantage, DpoAdvantage) and advantage.reference_kl > 0
+        has_penalty = isinstance(advantage, GaeAdvantage) and advantage.kl_weight > 0
+        if has_pull or has_penalty or getattr(config.algorithm, "kl_weight", 0.0) > 0:
             initial = policy.base if policy.has_adapter else load_frozen(Path(config.policy), config)
             is_shared = self.reference is not None and have_same_weights(initial, self.reference)
             if is_shared and policy.has_adapter:
