@@ -61,23 +61,16 @@ def train(config: TrainConfig, stage: Stage) -> None:
     second = critic.fitting if critic else None
     step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer, second)
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
-<<<<<<< HEAD
     policy.memory.restore(state.get("memory", {}))
-=======
     estimator.restore(state)
->>>>>>> main
     watch = Watch(config.watch, state.get("watch"))
     batch = Batch.from_tensors(buffer) if buffer is not None else None
 
     def checkpoint(num_extra: int = 0) -> None:
         is_between_iterations = step % steps_per_iteration == 0
         tensors = None if is_between_iterations or batch is None else batch.tensors()
-<<<<<<< HEAD
         counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "watch": watch.state()}
-        counters["memory"] = policy.memory.state()
-=======
-        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "watch": watch.state()} | estimator.state()
->>>>>>> main
+        counters |= {"memory": policy.memory.state()} | estimator.state()
         keep = config.keep_checkpoints + num_extra
         save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, keep, second)
 
@@ -97,16 +90,11 @@ def train(config: TrainConfig, stage: Stage) -> None:
                 metrics["train/kl_reference"] = gaps_N.mean().item()
         assert batch is not None, "a checkpoint inside an iteration holds its batch"
         part = _minibatch(config, batch, iteration, inner_step)
-<<<<<<< HEAD
-        metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
-        metrics |= fit(policy, fitting, algorithm, part, limits_of(config), step)
-=======
         if critic:
             metrics |= critic.fit(part, step)
         if not (critic and critic.is_pretraining(iteration)):
             metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
-            metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
->>>>>>> main
+            metrics |= fit(policy, fitting, algorithm, part, limits_of(config), step)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == total_steps):
             with fitting.replica.unsharded():
