@@ -215,6 +215,9 @@ class TrainConfig(TrainingStageConfig):
         advantage = self.algorithm.advantage
         if isinstance(advantage, ComparedAdvantage) and advantage.estimator in GROUP_ESTIMATORS and self.group_size < 2:
             raise ValueError(f"group_size: the {advantage.estimator} advantage needs at least 2 completions per prompt")
+        is_mixed = isinstance(self.algorithm, MiniLlm) and self.algorithm.teacher_mix > 0
+        if is_mixed and (self.sampling.temperature, self.sampling.top_p) != (1.0, 1.0):
+            raise ValueError("sampling: the weights of `teacher_mix` are those of temperature 1 and top_p 1")
         if isinstance(advantage, GaeAdvantage) and advantage.value_pretraining_iterations >= self.iterations:
             raise ValueError(
                 f"algorithm.advantage.value_pretraining_iterations: must be fewer than the {self.iterations} iterations"

@@ -83,6 +83,10 @@ class Batch:
     """The critic's value of the state before each token when it was sampled; None without a critic."""
     returns_N: Tensor | None = None
     """What the critic learns."""
+    importance_N: Tensor | None = None
+    """pi_old over the distribution that the tokens were drawn from; None where that is pi_old itself."""
+    is_demonstration_B: Tensor | None = None
+    """True for a demonstration beside the completions; None where there is none."""
 
     def select(self, indices_B: Tensor) -> Self:
         """The batch of some of the sequences, in the given order, without columns that none of them needs."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lco import distributed
 from lco.algorithms import Algorithm, LcoConfig, TrainConfig
+from lco.baselines import MiniLlm
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.collection import collect
 from lco.diagnostics import rollout_metrics, token_sums
@@ -124,14 +125,23 @@ def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: in
     indices_B = torch.tensor(order[share * size : (share + 1) * size], device=batch.num_tokens_B.device)
     lengths_B = batch.attention_mask_BT[indices_B].sum(1)
     part = batch.select(indices_B[lengths_B.argsort(stable=True)])
-    part.weights_N = token_weights(
-        part.num_tokens_B,
-        config.algorithm.token_reduction,
+    part.weights_N = _weights(config, part)
+    return part
+
+
+def _weights(config: TrainConfig, part: Batch) -> Tensor:
+    """What each token's loss is multiplied by; demonstrations beside completions have a mean of their own."""
+    algorithm, counts_B, shown_B = config.algorithm, part.num_tokens_B, part.is_demonstration_B
+    weights_N = token_weights(
+        counts_B,
+        algorithm.token_reduction,
         config.micro_batch_size,
         max_tokens=config.sampling.max_tokens,
-        is_kept_B=part.is_kept_B,
+        is_kept_B=part.is_kept_B if shown_B is None else ~shown_B,
     )
-    return part
+    if shown_B is None or not isinstance(algorithm, MiniLlm):
+        return weights_N
+    return weights_N + algorithm.lm_weight * token_weights(counts_B, "token-mean", is_kept_B=shown_B)
 
 
 def fit(
