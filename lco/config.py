@@ -279,6 +279,9 @@ class TrainingStageConfig(StageConfig):
     micro_batch_size: PositiveInt = 64
     """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
     (unless an algorithm's `token_reduction` is `micro-mean`)."""
+    micro_batch_tokens: NonNegativeInt = 0
+    """Most tokens per forward and backward pass, padding counted (a longer sequence goes alone); 0 for no such limit.
+    `micro_batch_size` holds as well."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
     sharded over them (`fsdp2`). The numbers are the same."""
