@@ -85,9 +85,9 @@ class AsyncClient:
         """The tries at a run, first one first."""
         return self._all(calls.whole(f"/v1/runs/{run}/attempts", schemas.AttemptRead))
 
-    def workers(self) -> AsyncIterator[schemas.WorkerRead]:
+    def workers(self) -> AsyncIterator[service_schemas.WorkerRead]:
         """Workers, newest first."""
-        return self._all(calls.listing("/v1/workers", schemas.WorkerRead, {}))
+        return self._all(calls.listing("/v1/workers", service_schemas.WorkerRead, {}))
 
     def checkpoints(self, **filters: Any) -> AsyncIterator[schemas.CheckpointRead]:
         """Checkpoints, newest first; filters: run, job, kind, order."""

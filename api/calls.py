@@ -19,7 +19,7 @@ _KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "run": ("/v1/runs", schemas.RunRead),
     "ckpt": ("/v1/checkpoints", schemas.CheckpointRead),
     "res": ("/v1/results", schemas.ResultRead),
-    "wrk": ("/v1/workers", schemas.WorkerRead),
+    "wrk": ("/v1/workers", service_schemas.WorkerRead),
 }
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "quarantined"})
 _ID = re.compile(r"(?P<prefix>[a-z]+)_[0-9a-z]{26}")

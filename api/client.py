@@ -101,9 +101,9 @@ class Client:
         """The tries at a run, first one first."""
         return self._all(calls.whole(f"/v1/runs/{run}/attempts", schemas.AttemptRead))
 
-    def workers(self) -> Iterator[schemas.WorkerRead]:
+    def workers(self) -> Iterator[service_schemas.WorkerRead]:
         """Workers, newest first."""
-        return self._all(calls.listing("/v1/workers", schemas.WorkerRead, {}))
+        return self._all(calls.listing("/v1/workers", service_schemas.WorkerRead, {}))
 
     def checkpoints(self, **filters: Any) -> Iterator[schemas.CheckpointRead]:
         """Checkpoints, newest first; filters: run, job, kind, order."""

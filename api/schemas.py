@@ -298,10 +298,15 @@ class ResultRead(Wire):
     eval_seed: int | None
     """null for greedy decoding."""
     value: float | None
-    """A rate in [0, 1]; null where nothing could be scored."""
+    """A rate in [0, 1], or what the metric's benchmark says; null where nothing could be scored."""
+    stderr_over_examples: float | None
+    """Standard error of the value over problems, the samples of one being one cluster; null where it is not known."""
     num_examples: int
+    """Problems."""
     num_unscored: int
-    """Examples left out because our side failed."""
+    """Completions left out because our side failed."""
+    configuration: str
+    """Hash of what was measured: benchmark configuration, version, data and graders, and the decoding."""
     created_at: datetime
 
 
@@ -326,6 +331,8 @@ class TableRow(Wire):
     benchmark: str
     metric: str
     decoding: str
+    configuration: str
+    """Hash of what was measured, a key of the table's `configurations`; another one is another row."""
     mean: float | None
     """Over train seeds, of the means over eval seeds."""
     std: float | None
@@ -351,6 +358,8 @@ class ResultsTable(Wire):
     experiment_id: str | None
     job_id: str | None
     rows: list[TableRow]
+    configurations: dict[str, dict[str, Any]]
+    """Hash -> what the rows of it measured."""
 
 
 class CompletionRead(Wire):
@@ -364,33 +373,27 @@ class CompletionRead(Wire):
     decoding: str
     train_seed: int
     eval_seed: int | None
+    sample_index: int
+    """Which of the example's samples, from 0."""
     prompt: str
     completion: str
     reference: str
     extracted: str | None
     """The final answer that was found."""
     verdict: str
-    """correct, wrong, no_answer, timeout, error or skipped."""
+    """correct, wrong, no_answer, timeout, error, skipped or scored."""
     correct: bool | None
-    """null where our side failed."""
+    """null where our side failed, and where there is no right or wrong."""
+    value: float | None
+    """The score; null where our side failed."""
+    reason: str | None
+    """Why, for a person; untrusted text."""
     truncated: bool
-
-
-class WorkerRead(Wire):
-    """A supervisor process and what it offers."""
-
-    object: Literal["worker"] = "worker"
-    id: str
-    host: str
-    pid: int
-    dispatcher: str
-    queues: list[str]
-    labels: list[str]
-    slots: int
-    gpus: list[int]
-    is_draining: bool
-    """It finishes what it has and takes nothing."""
-    is_alive: bool
-    """It was seen lately."""
-    started_at: datetime
-    last_seen_at: datetime
+    num_tokens: int
+    """Tokens of the completion."""
+    choice_logprobs: list[float | None] | None
+    """Log-probability of each choice, in the likelihood form."""
+    values: dict[str, Any]
+    """Further numbers of the example."""
+    details: dict[str, Any]
+    """Anything else the scorer kept; untrusted text."""

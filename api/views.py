@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from api import schemas
+from api import schemas, service_schemas
 from store.ids import encode_id
 from store.models.base import utc_now
 from store.models.job import Experiment, Job
@@ -260,6 +260,8 @@ def result(row: Result) -> schemas.ResultRead:
         value=row.value,
         num_examples=row.num_examples,
         num_unscored=row.num_unscored,
+        stderr_over_examples=row.stderr_over_examples,
+        configuration=row.configuration,
         created_at=row.created_at,
     )
 
@@ -280,12 +282,19 @@ def completion(row: Completion) -> schemas.CompletionRead:
         verdict=row.verdict,
         correct=row.correct,
         truncated=row.truncated,
+        sample_index=row.sample_index,
+        value=row.value,
+        reason=row.reason,
+        num_tokens=row.num_tokens,
+        choice_logprobs=row.choice_logprobs,
+        values=row.values,
+        details=row.details,
     )
 
 
-def worker(row: Worker) -> schemas.WorkerRead:
+def worker(row: Worker) -> service_schemas.WorkerRead:
     """One worker."""
-    return schemas.WorkerRead(
+    return service_schemas.WorkerRead(
         id=encode_id("wrk", row.id),
         host=row.host,
         pid=row.pid,
@@ -355,6 +364,7 @@ def results_table(
                 benchmark=row.benchmark,
                 metric=row.metric,
                 decoding=row.decoding,
+                configuration=row.configuration,
                 mean=row.mean,
                 std=row.std,
                 n=row.n,
@@ -376,4 +386,5 @@ def results_table(
             )
             for row in rows
         ],
+        configurations=results.configurations({row.configuration for row in rows}),
     )

@@ -94,7 +94,15 @@ def test_a_message_cannot_control_the_terminal() -> None:
 def row(method: str, decoding: str, mean: float | None, std: float | None, missing: list[int]) -> TableRow:
     """A cell of a table of results."""
     return TableRow(
-        **{"method": method, "benchmark": "sums", "metric": "pass@1", "decoding": decoding, "mean": mean, "std": std},
+        **{
+            "method": method,
+            "benchmark": "sums",
+            "metric": "pass@1",
+            "decoding": decoding,
+            "configuration": "",
+            "mean": mean,
+            "std": std,
+        },
         **{
             "n": 2 - len(missing),
             "missing_seeds": missing,

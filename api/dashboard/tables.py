@@ -18,8 +18,15 @@ class Column:
 
     benchmark: str
     decoding: str
+    configuration: str
+    """Hash of what was measured: results of different ones never stand in one column."""
     is_first: bool
     """The benchmark's first."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What its cells share."""
+        return self.benchmark, self.decoding, self.configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,42 +102,45 @@ def by_method(rows: Sequence[TableRow], methods: Sequence[str] = ()) -> list[Met
 
 
 def _table(metric: str, rows: Sequence[TableRow], methods: Sequence[str]) -> MetricTable:
-    decodings: dict[str, list[str]] = {}
-    for row in sorted(rows, key=lambda row: (row.benchmark, _decoding_rank(row.decoding))):
-        if row.decoding not in decodings.setdefault(row.benchmark, []):
-            decodings[row.benchmark].append(row.decoding)
+    measured: dict[str, list[tuple[str, str]]] = {}  # benchmark -> decodings with their configurations
+    for row in sorted(rows, key=lambda row: (row.benchmark, _decoding_rank(row.decoding), row.configuration)):
+        if (row.decoding, row.configuration) not in measured.setdefault(row.benchmark, []):
+            measured[row.benchmark].append((row.decoding, row.configuration))
     columns = [
-        Column(benchmark, decoding, is_first=position == 0)
-        for benchmark, labels in decodings.items()
-        for position, decoding in enumerate(labels)
+        Column(benchmark, decoding, configuration, is_first=position == 0)
+        for benchmark, pairs in measured.items()
+        for position, (decoding, configuration) in enumerate(pairs)
     ]
     present = {row.method for row in rows}
     order = [method for method in dict.fromkeys([*methods, *(row.method for row in rows)]) if method in present]
-    cells = {(row.method, row.benchmark, row.decoding): row for row in rows}
+    cells = {(row.method, row.benchmark, row.decoding, row.configuration): row for row in rows}
     best: dict[Column, float | None] = dict.fromkeys(columns)
     if metric not in SHARES_OF_FAILURE:
         best = {column: _best([_mean(cells, method, column) for method in order]) for column in columns}
     scales = {
-        column: _scale([row for row in rows if (row.benchmark, row.decoding) == (column.benchmark, column.decoding)])
+        column: _scale([cells[key] for method in order if (key := (method, *column.key)) in cells])
         for column in columns
         if len(order) > 1  # one method alone would make its own small spread look large
     }
     lines = [
         Line(
             method,
-            [
-                _cell(cells.get((method, column.benchmark, column.decoding)), best[column], scales.get(column))
-                for column in columns
-            ],
+            [_cell(cells.get((method, *column.key)), best[column], scales.get(column)) for column in columns],
         )
         for method in order
     ]
-    heads = [BenchmarkHead(name, labels) for name, labels in decodings.items()]
+    heads = [BenchmarkHead(name, _labels(pairs)) for name, pairs in measured.items()]
     return MetricTable(metric, heads, columns, lines)
 
 
-def _mean(cells: dict[tuple[str, str, str], TableRow], method: str, column: Column) -> float | None:
-    row = cells.get((method, column.benchmark, column.decoding))
+def _labels(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The decodings; one that was measured in several configurations with the beginning of each one's hash."""
+    several = {decoding for decoding, _ in pairs if sum(decoding == other for other, _ in pairs) > 1}
+    return [f"{name} {configuration[:8] or '(unnamed)'}" if name in several else name for name, configuration in pairs]
+
+
+def _mean(cells: dict[tuple[str, str, str, str], TableRow], method: str, column: Column) -> float | None:
+    row = cells.get((method, *column.key))
     return None if row is None else row.mean
 
 

@@ -26,12 +26,12 @@ def node(name: str, *needs: str, status: str = "queued", runs: list[RunSummary] 
     )
 
 
-def row(method: str, decoding: str, mean: float | None, metric: str = "pass@1") -> TableRow:
+def row(method: str, decoding: str, mean: float | None, metric: str = "pass@1", configuration: str = "") -> TableRow:
     seed = {"train_seed": 0, "value": mean, "num_eval_seeds": 1, "std_over_eval_seeds": None}
     each = [SeedValue(**seed, num_examples=10, num_unscored=2)]
     return TableRow(
-        method=method, benchmark="sums", metric=metric, decoding=decoding, mean=mean, std=None, n=1, missing_seeds=[],
-        std_over_eval_seeds=0.01, num_examples=10, num_unscored=2, per_seed=each,
+        method=method, benchmark="sums", metric=metric, decoding=decoding, configuration=configuration, mean=mean,
+        std=None, n=1, missing_seeds=[], std_over_eval_seeds=0.01, num_examples=10, num_unscored=2, per_seed=each,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ class Row:
     decoding: str = "t1.0"
     num_examples: int = 10
     num_unscored: int = 0
+    configuration: str = ""
     id: UUID = field(default_factory=new_id)
 
 
