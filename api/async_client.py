@@ -49,9 +49,30 @@ class AsyncClient:
         """Submits a job: a `JobSpec`, or a document with the same fields."""
         return await self._ask(calls.submit(spec))
 
+    async def submit_score(self, request: Any) -> schemas.JobRead:
+        """Submits outputs to be graded: a `ScoreRequest`, or a document with the same fields."""
+        return await self._ask(calls.score(request))
+
+    async def score(self, job: str) -> service_schemas.ScoreRead:
+        """A score job with its figures."""
+        return await self._ask(calls.scored(job))
+
     async def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return await self._ask(calls.submit_experiment(spec))
+
+    async def experiment_document(self, identifier: str) -> dict[str, Any]:
+        """The document that an experiment was submitted as."""
+        found: dict[str, Any] = transport.document(await self._send(calls.experiment_document(identifier)))
+        return found
+
+    async def clone_experiment(self, identifier: str, patch: dict[str, Any] | None = None) -> schemas.ExperimentRead:
+        """Submits a changed copy of an experiment; the patch is a JSON Merge Patch of its document."""
+        return await self._ask(calls.clone_experiment(identifier, patch or {}))
+
+    def diff_experiments(self, before: str, after: str) -> AsyncIterator[service_schemas.DiffRead]:
+        """What differs between the documents of two experiments."""
+        return self._all(calls.diff_experiments(before, after))
 
     async def job(self, identifier: str) -> schemas.JobRead:
         """One job."""
@@ -100,6 +121,18 @@ class AsyncClient:
     def completions(self, run: str, **filters: Any) -> AsyncIterator[schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
         return self._all(calls.completions(run, filters))
+
+    def scores(self) -> AsyncIterator[service_schemas.ScoreRead]:
+        """Score jobs with their figures, newest first."""
+        return self._all(calls.listing("/v1/scores", service_schemas.ScoreRead, {}))
+
+    def outputs(self, run: str) -> AsyncIterator[service_schemas.OutputRead]:
+        """Files that a run published."""
+        return self._all(calls.whole(f"/v1/runs/{run}/outputs", service_schemas.OutputRead))
+
+    async def output(self, run: str, name: str) -> bytes:
+        """One published file, whole."""
+        return transport.content(await self._send(calls.output(run, name)))
 
     def benchmarks(self) -> AsyncIterator[service_schemas.BenchmarkRead]:
         """Benchmarks that an evaluation may name."""

@@ -90,6 +90,37 @@ def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
     return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
 
 
+def experiment_document(identifier: str) -> Call:
+    """The document of an experiment."""
+    return Call("GET", f"/v1/experiments/{identifier}/document")
+
+
+def clone_experiment(identifier: str, patch: dict[str, Any]) -> Ask[schemas.ExperimentRead]:
+    """A changed copy of an experiment."""
+    path = f"/v1/experiments/{identifier}/clone"
+    return Ask(Call("POST", path, content=body_of(patch)), schemas.ExperimentRead)
+
+
+def diff_experiments(before: str, after: str) -> AskList[service_schemas.DiffRead]:
+    """What differs between two experiments."""
+    return AskList(f"/v1/experiments/{after}/diff", service_schemas.DiffRead, {"against": before})
+
+
+def score(request: Any) -> Ask[schemas.JobRead]:
+    """A new score job."""
+    return Ask(Call("POST", "/v1/scores", content=body_of(request)), schemas.JobRead)
+
+
+def output(run: str, name: str) -> Call:
+    """The download of a published file."""
+    return Call("GET", f"/v1/runs/{run}/outputs/{name}")
+
+
+def scored(job: str) -> Ask[service_schemas.ScoreRead]:
+    """A score job with its figures."""
+    return Ask(Call("GET", f"/v1/scores/{job}"), service_schemas.ScoreRead)
+
+
 def metrics(run: str, keys: list[str] | None, from_step: int, max_points: int) -> Ask[schemas.MetricsRead]:
     """Metrics of a run."""
     query = {"keys": ",".join(keys) if keys else None, "from_step": from_step, "max_points": max_points}

@@ -65,9 +65,30 @@ class Client:
         """Submits a job: a `JobSpec`, or a document with the same fields."""
         return self._ask(calls.submit(spec))
 
+    def submit_score(self, request: Any) -> schemas.JobRead:
+        """Submits outputs to be graded: a `ScoreRequest`, or a document with the same fields."""
+        return self._ask(calls.score(request))
+
+    def score(self, job: str) -> service_schemas.ScoreRead:
+        """A score job with its figures."""
+        return self._ask(calls.scored(job))
+
     def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return self._ask(calls.submit_experiment(spec))
+
+    def experiment_document(self, identifier: str) -> dict[str, Any]:
+        """The document that an experiment was submitted as."""
+        found: dict[str, Any] = transport.document(self._send(calls.experiment_document(identifier)))
+        return found
+
+    def clone_experiment(self, identifier: str, patch: dict[str, Any] | None = None) -> schemas.ExperimentRead:
+        """Submits a changed copy of an experiment; the patch is a JSON Merge Patch of its document."""
+        return self._ask(calls.clone_experiment(identifier, patch or {}))
+
+    def diff_experiments(self, before: str, after: str) -> Iterator[service_schemas.DiffRead]:
+        """What differs between the documents of two experiments."""
+        return self._all(calls.diff_experiments(before, after))
 
     def job(self, identifier: str) -> schemas.JobRead:
         """One job."""
@@ -116,6 +137,18 @@ class Client:
     def completions(self, run: str, **filters: Any) -> Iterator[schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
         return self._all(calls.completions(run, filters))
+
+    def scores(self) -> Iterator[service_schemas.ScoreRead]:
+        """Score jobs with their figures, newest first."""
+        return self._all(calls.listing("/v1/scores", service_schemas.ScoreRead, {}))
+
+    def outputs(self, run: str) -> Iterator[service_schemas.OutputRead]:
+        """Files that a run published."""
+        return self._all(calls.whole(f"/v1/runs/{run}/outputs", service_schemas.OutputRead))
+
+    def output(self, run: str, name: str) -> bytes:
+        """One published file, whole."""
+        return transport.content(self._send(calls.output(run, name)))
 
     def benchmarks(self) -> Iterator[service_schemas.BenchmarkRead]:
         """Benchmarks that an evaluation may name."""

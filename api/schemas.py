@@ -106,7 +106,9 @@ class RunRead(RunSummary):
     latest_metrics: dict[str, Any]
     """Newest value of every metric."""
     output_attempt: int
-    """The attempt whose files are published; 0 while none is."""
+    """The attempt whose files are published; 0 while none is. Of the reused run, where there is one."""
+    reused_run_id: str | None = None
+    """The run whose output this one took over instead of running: completions, metrics and logs are there."""
     durations: Durations
     version: int
     """Grows with every change of state."""
@@ -196,6 +198,10 @@ class ExperimentRead(Wire):
     """Runs that failed or were quarantined."""
     jobs: list[JobNode]
     """The graph: jobs in an order in which each stands after those it needs."""
+    num_reused: int = 0
+    """Runs that took over the output of an earlier one."""
+    cloned_from: str | None = None
+    """The experiment that this one is a changed copy of."""
     metadata: dict[str, str]
     created_at: datetime
 

@@ -87,6 +87,7 @@ def _run(row: Run, job: Job, needs: Iterable[UUID]) -> schemas.RunRead:
         error=schemas.RunError(code=row.error_code, message=row.error_message) if has_error else None,
         latest_metrics=row.latest_metrics,
         output_attempt=row.output_attempt,
+        reused_run_id=_shown("run", row.reused_run_id),
         durations=schemas.Durations(
             queued_seconds=_seconds(row.queued_at, row.started_at),
             running_seconds=_seconds(row.started_at, row.finished_at),
@@ -174,6 +175,8 @@ def _experiment(
             )
             for job in its_jobs
         ],
+        num_reused=sum(run.reused_run_id is not None for job in its_jobs for run in runs_of.get(job.id, [])),
+        cloned_from=_shown("exp", row.cloned_from),
         metadata=row.details,
         created_at=row.created_at,
     )

@@ -5,9 +5,18 @@ Algorithms and advantage estimators are in `algorithms.py`; evaluation has its o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 
@@ -23,7 +32,7 @@ class Config(BaseModel):
 class Source:
     """Marks a string field that names an input: what the platform resolves to a path before a run starts."""
 
-    kind: Literal["model", "reward-model", "data"]
+    kind: Literal["model", "reward-model", "data", "completions"]
 
 
 _SOURCE = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
@@ -36,6 +45,9 @@ RewardModelSource = Annotated[str, Source("reward-model"), _SOURCE]
 
 DataSource = Annotated[str, Source("data"), _SOURCE]
 """A JSON Lines file: a path; over HTTP `job:NAME` (pairs) or `data:RELATIVE/PATH` below the operator's data root."""
+
+CompletionsSource = Annotated[str, Source("completions"), _SOURCE]
+"""An evaluation's `completions.jsonl`: a path; over HTTP `job:NAME` or `data:RELATIVE/PATH`."""
 
 
 def sources(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Source, str]]:
@@ -124,6 +136,20 @@ class ExactAnswer(Config):
     """Reward of an equal answer."""
     incorrect: float = -1.0
     """Reward of any other completion, also of one without an answer."""
+
+
+class QaFeedback(Config):
+    """Fine-Grained RLHF's rewards on QA-Feedback (arXiv 2306.01693): relevance, factuality, completeness, summed."""
+
+    name: Literal["qa-feedback"] = "qa-feedback"
+    relevance: ModelSource
+    """R1: the directory of the token classifier with the labels Ignore, NF-ERR, O."""
+    factuality: ModelSource
+    """R2: the directory of the token classifier with the labels F-ERR, Ignore, O."""
+    completeness: ModelSource
+    """R3: the directory of the sequence classifier with one logit."""
+    batch_size: PositiveInt = 8
+    """Responses scored at a time. Changes speed and memory; a number only in its last bits."""
 
 
 class Sampling(Config):
@@ -223,6 +249,24 @@ class StageConfig(Config):
     """CPU threads of torch; part of the configuration because it can change the last bit of a sum."""
 
 
+class Lora(Config):
+    """Low-rank adapters in place of the weights: W + (alpha / rank) B A is trained through A and B, W stays as it is.
+
+    There is no dropout: the policy that samples and the one that is trained must be the same function. The policy that
+    training started from, where one is needed, is the adapter switched off.
+    """
+
+    rank: PositiveInt = 16
+    """Rows of A and columns of B."""
+    alpha: PositiveFloat = 32.0
+    """Scale of the product: alpha / rank multiplies it."""
+    target_modules: Literal["all-linear"] | tuple[Annotated[str, Field(min_length=1)], ...] = "all-linear"
+    """The layers that get an adapter: all linear ones but the head, or those with a name that ends so (`q_proj`)."""
+    quantization: Literal["none", "nf4"] = "none"
+    """How the frozen base is held: as it is, or its linear layers in 4-bit NormalFloat (QLoRA; needs bitsandbytes). The
+    published model is then what was trained, expanded, and so is a reward model's reference."""
+
+
 class TrainingStageConfig(StageConfig):
     """A stage with an optimizer and checkpoints."""
 
@@ -234,10 +278,33 @@ class TrainingStageConfig(StageConfig):
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
     sharded over them (`fsdp2`). The numbers are the same."""
+    adapter: Lora | None = None
+    """Train a low-rank adapter instead of the weights; null trains the weights. Published are the merged model and, in
+    its `adapter/`, the adapter alone."""
+    frozen_weights: Literal["float32", "bfloat16"] = "float32"
+    """Type that weights which are never trained are held in: those of reward and reference models and of an adapter's
+    base. bfloat16 halves their memory and rounds their log-probabilities. Trained weights are float32 always."""
+    gradient_checkpointing: bool = False
+    """Recompute each block's activations in the backward pass: about a third more time, far less memory, no other
+    result."""
     checkpoint_every_steps: PositiveInt = 50
     """Optimizer steps between two resumable checkpoints."""
     keep_checkpoints: PositiveInt = 2
     """Resumable checkpoints kept on disk, newest first."""
+
+    @model_validator(mode="after")
+    def _shards_are_of_one_type(self) -> Self:
+        if self.parallel == "fsdp2" and self.adapter:
+            if self.adapter.quantization != "none":
+                raise ValueError("adapter.quantization: 4-bit weights cannot be sharded; use `parallel` ddp")
+            if self.frozen_weights != "float32":
+                raise ValueError("frozen_weights: base and adapter are sharded together, in one type; use float32")
+        return self
+
+
+def _check_has_frozen_weights(config: TrainingStageConfig) -> None:
+    if config.frozen_weights != "float32" and config.adapter is None:
+        raise ValueError("frozen_weights: without an adapter this stage trains every weight")
 
 
 class SftConfig(TrainingStageConfig):
@@ -253,6 +320,13 @@ class SftConfig(TrainingStageConfig):
     """Demonstrations per optimizer step."""
     validation: Validation | None = None
     """Accuracy measured while training; null for none."""
+
+    @model_validator(mode="after")
+    def _options_do_something(self) -> Self:
+        if self.adapter and isinstance(self.policy, LlamaInit):
+            raise ValueError("adapter: the weights of a new model are random; an adapter would leave them so")
+        _check_has_frozen_weights(self)
+        return self
 
 
 class PairsConfig(StageConfig):
@@ -291,3 +365,8 @@ class DpoConfig(TrainingStageConfig):
     """Passes over the pairs."""
     batch_size: PositiveInt = 32
     """Pairs per optimizer step."""
+
+    @model_validator(mode="after")
+    def _options_do_something(self) -> Self:
+        _check_has_frozen_weights(self)
+        return self

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -45,7 +44,7 @@ class ModelDecoder:
     def logits(self, inputs_BT: Tensor, attention_mask_BT: Tensor, positions_BT: Tensor) -> Tensor:
         """See `Decoder.logits`."""
         policy = self._policy
-        with torch.autocast(policy.device.type, torch.bfloat16, enabled=policy.precision == torch.bfloat16):
+        with policy.computing():
             output = policy.model(
                 input_ids=inputs_BT,
                 attention_mask=attention_mask_BT,

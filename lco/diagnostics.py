@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from lco.advantages import log_mass_outside, support_moments
 from lco.algorithms import LcoConfig, LcoKld, LcoLch, LcoLogitConfig
-from lco.baselines import ClippedConfig, DistillationConfig, MiniLlm
+from lco.baselines import DistillationConfig
 from lco.distillation import teacher_log_probs
 from lco.distributed import whole
 from lco.log_probs import action_log_probs, kl_divergence
-from lco.policy_gradients import importance_ratio
+from lco.policy_gradients import RatioConfig, clip_bounds, importance_ratio
 from lco.rollout import Batch, Rollout, Support
 from lco.targets import fitted_and_target, target_log_probs
 
@@ -73,10 +73,11 @@ def token_sums(logits_NV: Tensor, batch: Batch, algorithm: object) -> dict[str, 
         sums |= _logit_target_sums(logits_NV, batch, algorithm)
     elif isinstance(algorithm, DistillationConfig):
         sums |= _target_sums(log_probs_NV, teacher_log_probs(batch))
-    if isinstance(algorithm, ClippedConfig | MiniLlm):
+    if isinstance(algorithm, RatioConfig):
         ratio_N = importance_ratio(actions_N, batch, algorithm)
-        above_N = (batch.advantages_N > 0) & (ratio_N > 1 + algorithm.clip_high)
-        below_N = (batch.advantages_N < 0) & (ratio_N < 1 - algorithm.clip_low)
+        low_N, high_N = clip_bounds(batch, algorithm)
+        above_N = (batch.advantages_N > 0) & (ratio_N > high_N)
+        below_N = (batch.advantages_N < 0) & (ratio_N < low_N)
         sums["clip_fraction"] = (above_N | below_N).float().sum()
     return sums
 

@@ -43,7 +43,7 @@ def minillm(logits_NV: Tensor, batch: Batch, config: MiniLlm) -> Tensor:
     """KL(pi_theta || p_T) of the step plus PPO's surrogate on `later_log_ratios` (arXiv 2306.08543, Eqs. 3, 5, 7)."""
     log_probs_NV = logits_NV.log_softmax(-1)
     ratio_N = importance_ratio(action_log_probs(logits_NV, batch.actions_N), batch, config)
-    loss_N = clipped_surrogate(ratio_N, batch.advantages_N, config)
+    loss_N = clipped_surrogate(ratio_N, batch, config)
     return loss_N + kl_divergence(log_probs_NV, teacher_log_probs(batch)) if config.single_step else loss_N
 
 

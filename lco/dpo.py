@@ -16,7 +16,7 @@ from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import DpoConfig
 from lco.log_probs import action_log_probs
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained
 from lco.prompts import read_jsonl, text_field
 from lco.reward_model import save_reward_model
 from lco.rollout import sequence_tensors
@@ -44,7 +44,7 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         NonFinite: three steps in a row had no finite gradient.
     """
     distributed.join(config)
-    policy = load_policy(Path(config.policy), config)
+    policy = load_trained(Path(config.policy), config)
     pairs = _load_pairs(Path(config.pairs), policy)
     steps_per_epoch = max(1, len(pairs) // config.batch_size)
     total_steps = config.epochs * steps_per_epoch

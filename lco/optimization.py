@@ -16,9 +16,10 @@ MAX_SKIPPED_STEPS = 3
 
 
 def make_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.AdamW:
-    """AdamW over all parameters; no weight decay on vectors (norms, biases)."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    """AdamW over all trained parameters; no weight decay on vectors (norms, biases)."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
     return torch.optim.AdamW(
         [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=config.learning_rate,

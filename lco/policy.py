@@ -1,18 +1,23 @@
 """A policy: a causal language model and its tokenizer, from safetensors and JSON: no pickle, no repository code."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.logging import disable_progress_bar
 
-from lco.config import StageConfig
+from lco.adapters import ADAPTER, add_adapter, plain_model, quantization, save_adapter, switched_off
+from lco.config import StageConfig, TrainingStageConfig
 from lco.distributed import held_like, rank, whole, whole_state
 from lco.safety import check_is_safe
+from lco.seeds import derived_seed
 
 disable_progress_bar()  # a run's log is read as lines
 
@@ -24,9 +29,14 @@ class Policy:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     precision: torch.dtype = torch.float32
-    """Type of the matrix products; the weights are float32."""
+    """Type of the matrix products; weights that are trained are float32."""
     system_prompt: str = ""
     """What a chat template says before the user; empty for nothing."""
+    has_adapter: bool = False
+    is_adapter_off: bool = False
+    """This is the policy that an adapter was put on, in the same memory."""
+    is_checkpointed: bool = False
+    """Blocks are computed again in the backward pass."""
     num_tokens: int = field(init=False)
     """Ids that the tokenizer can name: one more than the largest."""
 
@@ -52,6 +62,31 @@ class Policy:
     def max_positions(self) -> int:
         """Longest sequence the model accepts."""
         return cast(int, getattr(self.model.config, "max_position_embeddings", 1 << 30))
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the weights under the adapter are held in 4 bits."""
+        return getattr(self.model.config, "quantization_config", None) is not None
+
+    @property
+    def base(self) -> "Policy":
+        """The policy without its adapter, in the same memory."""
+        assert self.has_adapter
+        return replace(self, is_adapter_off=True)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Around every call of the model: the type of its products, its adapter, its checkpointed blocks."""
+        with ExitStack() as stack:
+            if self.is_adapter_off:
+                assert not torch.is_grad_enabled(), "a policy with its adapter off is frozen"
+                stack.enter_context(switched_off(self.model))
+            if self.is_checkpointed and torch.is_grad_enabled():
+                stack.enter_context(_recomputing(self.model))
+            stack.enter_context(
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16)
+            )
+            yield
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a prompt: through the chat template where the tokenizer has one, else as it stands.
@@ -97,7 +132,7 @@ class Policy:
         """
         first = int(mask_BT.any(0).nonzero()[0, 0])
         columns_T = torch.arange(first, mask_BT.shape[1], device=mask_BT.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+        with self.computing():
             output = self.model(
                 input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False, logits_to_keep=columns_T
             )
@@ -105,12 +140,21 @@ class Policy:
         return logits_BTV[mask_BT[:, first:]].float()
 
     def save(self, directory: Path) -> None:
-        """Writes safetensors weights, configuration and tokenizer, readable by `load_policy` and by transformers."""
+        """Writes safetensors weights, configuration and tokenizer, readable by `load_policy` and by transformers.
+
+        An adapter is merged, and also written by itself into `adapter/`; one that is off is left out.
+        """
         weights = whole_state(self.model)
-        if rank() == 0:
-            directory.mkdir(parents=True, exist_ok=True)
+        if rank() > 0:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        if self.has_adapter:
+            plain_model(self.model, weights, is_merged=not self.is_adapter_off).save_pretrained(directory)
+            if not self.is_adapter_off:
+                save_adapter(self.model, weights, directory / ADAPTER)
+        else:
             self.model.save_pretrained(directory, state_dict=weights, safe_serialization=True)
-            self.tokenizer.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
 
 
 def device_of(config: StageConfig) -> torch.device:
@@ -124,8 +168,68 @@ def device_of(config: StageConfig) -> torch.device:
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def load_policy(directory: Path, config: StageConfig) -> Policy:
+@contextmanager
+def _recomputing(model: nn.Module) -> Iterator[None]:
+    """Blocks note their inputs alone, and compute again in the backward pass.
+
+    transformers does so in training mode alone. The blocks themselves are told that they are in it, not what is inside
+    them, so that a model's dropout stays off.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for block in blocks:
+        block.training = True
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.training = False
+
+
+def load_trained(directory: Path, config: TrainingStageConfig) -> Policy:
+    """The policy that a stage trains: as `load_policy`, with the adapter and the checkpointing that are asked for.
+
+    Raises:
+        ValueError: as `load_policy`; or the model cannot have the adapter, or cannot recompute its blocks.
+    """
+    products = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    weights = _frozen_type(config) if config.adapter else torch.float32
+    return trained(load_policy(directory, config, weights, quantization(config.adapter, products)), config)
+
+
+def trained(policy: Policy, config: TrainingStageConfig) -> Policy:
+    """A plain policy made ready for training, see `load_trained`."""
+    if config.adapter:
+        add_adapter(policy.model, config.adapter, derived_seed(config.seed, "adapter"))
+        policy.has_adapter = True
+    if config.gradient_checkpointing:
+        if not policy.model.supports_gradient_checkpointing:
+            raise ValueError("gradient_checkpointing: the model's architecture has no blocks to recompute")
+        older = policy.model.gradient_checkpointing_enable  # the name in earlier transformers 5
+        getattr(policy.model, "activation_checkpointing_enable", older)({"use_reentrant": False})
+        policy.is_checkpointed = True
+    return policy
+
+
+def load_frozen(directory: Path, config: StageConfig) -> Policy:
+    """A policy that is never trained, in the type that the stage holds such weights in. Raises as `load_policy`."""
+    policy = load_policy(directory, config, _frozen_type(config))
+    policy.model.requires_grad_(False)
+    return policy
+
+
+def _frozen_type(config: StageConfig) -> torch.dtype:
+    is_half = isinstance(config, TrainingStageConfig) and config.frozen_weights == "bfloat16"
+    return torch.bfloat16 if is_half else torch.float32
+
+
+def load_policy(
+    directory: Path, config: StageConfig, weights: torch.dtype = torch.float32, quantized: Any = None
+) -> Policy:
     """The policy in a directory of safetensors and JSON, in evaluation mode (no dropout), on the stage's device.
+
+    Args:
+        weights: type that they are held in.
+        quantized: transformers' quantization configuration; None for none.
 
     Raises:
         ValueError: the directory is missing, holds code, a pickle or another unsafe file, or names code to run; or its
@@ -136,7 +240,9 @@ def load_policy(directory: Path, config: StageConfig) -> Policy:
     model = AutoModelForCausalLM.from_pretrained(
         directory,
         config=model_config,
-        dtype=torch.float32,
+        dtype=weights,
+        quantization_config=quantized,
+        device_map=None if quantized is None else {"": device_of(config)},
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=False,
@@ -180,18 +286,28 @@ def have_same_weights(first: Policy, second: Policy) -> bool:
     )
     if first_config != second_config:
         return False
-    pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
+    pairs = zip(_compared(first), _compared(second), strict=True)
     return all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
 
 
+def _compared(policy: Policy) -> list[Tensor]:
+    """The parameters that make the function, in order: without an adapter that is off."""
+    return [p for name, p in policy.model.named_parameters() if not (policy.is_adapter_off and "lora_" in name)]
+
+
 def copy_weights(path: Path, model: nn.Module) -> None:
-    """Loads the parameters of a safetensors file that `named_weights` made, in place."""
+    """Loads the trained parameters of a safetensors file that `named_weights` made, in place."""
     stored = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(held_like(stored[name], parameter))
+            if parameter.requires_grad:
+                parameter.copy_(held_like(stored[name], parameter))
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter once, tied ones under their first name."""
-    return {name: whole(parameter.detach()).contiguous() for name, parameter in model.named_parameters()}
+    """Every trained parameter once, tied ones under their first name: of a model with an adapter, the adapter."""
+    return {
+        name: whole(parameter.detach()).contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }

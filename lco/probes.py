@@ -40,9 +40,9 @@ def advantage_gradients(policy: Policy, algorithm: Algorithm, batch: Batch, micr
     for name, is_chosen_N in (("positive", batch.advantages_N > 0), ("negative", batch.advantages_N < 0)):
         count = is_chosen_N.sum().clamp(min=1)
 
-        def weighted(logits_NV: Tensor, micro: Batch, positions_N: Tensor) -> Tensor:
+        def weighted(micro: Batch, positions_N: Tensor) -> Tensor:
             chosen_N = is_chosen_N[positions_N]  # noqa: B023 - used up within this round
-            return (loss_function(logits_NV, micro, algorithm) * chosen_N / count).sum()  # noqa: B023
+            return (loss_function(_logits(policy, micro), micro, algorithm) * chosen_N / count).sum()  # noqa: B023
 
         norms[f"train/grad_norm_{name}"] = _norm(_gradient(policy, batch, micro_batch_size, weighted))
     values = torch.stack(list(norms.values())).tolist()
@@ -60,7 +60,8 @@ def step_gradient_bound(policy: Policy, algorithm: LcoConfig, batch: Batch, micr
     loss_function = LOSSES[type(algorithm)]
     limits, lengths = [], []
 
-    def weighted(logits_NV: Tensor, micro: Batch, positions_N: Tensor) -> Tensor:
+    def weighted(micro: Batch, positions_N: Tensor) -> Tensor:
+        logits_NV = _logits(policy, micro)
         leaf_NV = logits_NV.detach().requires_grad_(True)
         loss_N = loss_function(leaf_NV, micro, algorithm)
         (slope_NV,) = torch.autograd.grad((loss_N * micro.weights_N).sum(), leaf_NV)
@@ -97,26 +98,26 @@ def _trained(policy: Policy) -> list[Tensor]:
     return [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
 
 
-def _passes(policy: Policy, batch: Batch, micro_batch_size: int) -> Iterator[tuple[Tensor, Batch, Tensor]]:
-    """Logits of each micro-batch, with the micro-batch and the positions of its tokens in the batch."""
-    num_sequences = len(batch.num_tokens_B)
-    token_N = torch.arange(len(batch.actions_N), device=batch.actions_N.device)
-    pieces = token_N.split(batch.num_tokens_B.tolist())
-    for start in range(0, num_sequences, micro_batch_size):
-        stop = min(start + micro_batch_size, num_sequences)
-        micro = batch.select(torch.arange(start, stop, device=token_N.device))
-        logits_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
-        yield logits_NV, micro, torch.cat(pieces[start:stop])
+def _micro_batches(batch: Batch, micro_batch_size: int) -> Iterator[tuple[Batch, Tensor]]:
+    """The micro-batches, and the positions of their tokens in the batch."""
+    device, num_sequences = batch.actions_N.device, len(batch.num_tokens_B)
+    pieces = torch.arange(len(batch.actions_N), device=device).split(batch.num_tokens_B.tolist())
+    for indices_B in torch.arange(num_sequences, device=device).split(micro_batch_size):
+        yield batch.select(indices_B), torch.cat(pieces[int(indices_B[0]) : int(indices_B[-1]) + 1])
+
+
+def _logits(policy: Policy, micro: Batch) -> Tensor:
+    return policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
 
 
 def _gradient(
-    policy: Policy, batch: Batch, micro_batch_size: int, scalar: Callable[[Tensor, Batch, Tensor], Tensor]
+    policy: Policy, batch: Batch, micro_batch_size: int, scalar_of: Callable[[Batch, Tensor], Tensor]
 ) -> list[Tensor]:
-    """The gradient of the sum over micro-batches of a scalar of their logits."""
+    """The gradient of the sum over micro-batches of a scalar, made of the micro-batch and its tokens' positions."""
     parameters = _trained(policy)
     total = [torch.zeros_like(parameter) for parameter in parameters]
-    for logits_NV, micro, positions_N in _passes(policy, batch, micro_batch_size):
-        found = torch.autograd.grad(scalar(logits_NV, micro, positions_N), parameters, allow_unused=True)
+    for micro, positions_N in _micro_batches(batch, micro_batch_size):
+        found = torch.autograd.grad(scalar_of(micro, positions_N), parameters, allow_unused=True)
         total = [sum_ if part is None else sum_ + part for sum_, part in zip(total, found, strict=True)]
     return total
 
@@ -139,16 +140,16 @@ def _squared(
 
     lengths = []
 
-    def along(logits_NV: Tensor, micro: Batch, positions_N: Tensor) -> Tensor:
-        pushed_NV = torch.zeros_like(logits_NV)
+    def along(micro: Batch, positions_N: Tensor) -> Tensor:
+        sides = []
         with torch.no_grad():
             for sign in (1, -1):
                 put(sign * scale)
-                shifted_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
-                pushed_NV += sign * shifted_NV / (2 * scale)
-        put(0)
+                sides.append(_logits(policy, micro))
+        put(0)  # before the graph is made, which must not see its weights change
+        pushed_NV = (sides[0] - sides[1]) / (2 * scale)
         lengths.append(pushed_NV.norm())
-        return (logits_NV * pushed_NV).sum()
+        return (_logits(policy, micro) * pushed_NV).sum()
 
     try:
         squared = _gradient(policy, batch, micro_batch_size, along)

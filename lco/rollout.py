@@ -78,6 +78,10 @@ class Batch:
     """Tokens that the algorithm treats apart (Clip-Cov, KL-Cov); None where it knows none."""
     is_kept_B: Tensor | None = None
     """False for a sequence left out of the loss and its average; None keeps all."""
+    values_N: Tensor | None = None
+    """The critic's value of the state before each token when it was sampled; None without a critic."""
+    returns_N: Tensor | None = None
+    """What the critic learns."""
 
     def select(self, indices_B: Tensor) -> Self:
         """The batch of some of the sequences, in the given order, without columns that none of them needs."""

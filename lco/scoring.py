@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lco import distributed
-from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, LogprobAdvantage, SampledAdvantage
+from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, GaeAdvantage, LogprobAdvantage, SampledAdvantage
 from lco.advantages import dense_dpo, dense_logprob, log_mass_outside, reference_kl_advantages, top_k_support
 from lco.algorithms import (
     Algorithm,
@@ -21,7 +21,7 @@ from lco.algorithms import (
 )
 from lco.baselines import DistillationConfig
 from lco.log_probs import action_log_probs
-from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_policy
+from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_frozen
 from lco.reward_model import load_reward_model
 from lco.rollout import Batch, Rollout, Support, sequence_tensors
 
@@ -45,17 +45,20 @@ class Scorer:
         for model, what in ((self.reward_model, "reward_model"), (self.reference, "reward_model's reference")):
             if model is not None:
                 check_same_tokenizer(policy, model, f"algorithm.advantage.{what}")
-        needs_initial = isinstance(advantage, DpoAdvantage) and advantage.reference_kl > 0
-        if needs_initial or getattr(config.algorithm, "kl_weight", 0.0) > 0:
-            initial = load_policy(Path(config.policy), config)
+        has_pull = isinstance(advantage, DpoAdvantage) and advantage.reference_kl > 0
+        has_penalty = isinstance(advantage, GaeAdvantage) and advantage.kl_weight > 0
+        if has_pull or has_penalty or getattr(config.algorithm, "kl_weight", 0.0) > 0:
+            initial = policy.base if policy.has_adapter else load_frozen(Path(config.policy), config)
             is_shared = self.reference is not None and have_same_weights(initial, self.reference)
+            if is_shared and policy.has_adapter:
+                self.reference = initial  # the reward model's copy is let go
             self.initial = self.reference if is_shared else initial
 
     def _load_frozen(self) -> tuple[Policy | None, Policy | None]:
         """The advantage's model and, for a DPO reward model, its reference; settles beta from the manifest."""
         advantage = self.algorithm.advantage
         if isinstance(advantage, LogprobAdvantage):
-            return load_policy(Path(advantage.reward_model), self.config), None
+            return load_frozen(Path(advantage.reward_model), self.config), None
         if not isinstance(advantage, DpoAdvantage | DpoRatioAdvantage):
             return None, None
         reward_model = load_reward_model(Path(advantage.reward_model), self.config)

@@ -14,7 +14,7 @@ from lco.config import LlamaInit, SftConfig
 from lco.initial import initial_policy
 from lco.losses import sft
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained, trained
 from lco.prompts import load_prompts
 from lco.rollout import sequence_tensors
 from lco.seeds import derived_seed
@@ -32,9 +32,9 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
     """
     distributed.join(config)
     if isinstance(config.policy, LlamaInit):
-        policy = initial_policy(config.policy, config)
+        policy = trained(initial_policy(config.policy, config), config)
     else:
-        policy = load_policy(Path(config.policy), config)
+        policy = load_trained(Path(config.policy), config)
     prompts = [prompt for prompt in load_prompts(config.prompts, config.seed) if prompt.demonstration]
     if not prompts:
         raise ValueError("prompts: none of them has a demonstration")

@@ -25,7 +25,7 @@ from lco.diagnostics import rollout_metrics, token_sums
 from lco.estimation import Estimator
 from lco.losses import LOSSES, token_weights
 from lco.optimization import Fitting
-from lco.policy import Policy, load_policy
+from lco.policy import Policy, load_trained
 from lco.probes import probe
 from lco.prompts import load_prompts
 from lco.rollout import Batch
@@ -45,7 +45,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
         Collapsed, Paused: the collapse watch raised an alarm and was told to do so.
     """
     distributed.join(config)
-    policy = load_policy(Path(config.policy), config)
+    policy = load_trained(Path(config.policy), config)
     estimator = Estimator(config, policy)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
@@ -55,18 +55,22 @@ def train(config: TrainConfig, stage: Stage) -> None:
     fitting = Fitting(policy.model, config.optimizer, total_steps, config.parallel)
     if isinstance(algorithm, LcoConfig) and algorithm.anchor == "current" and steps_per_iteration > 1:
         stage.event("warning", "anchor: `current` moves the target with the policy; several steps on one sample add up")
-    step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer)
+    critic = estimator.critic
+    second = critic.fitting if critic else None
+    step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer, second)
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
+    estimator.restore(state)
     watch = Watch(config.watch, state.get("watch"))
     batch = Batch.from_tensors(buffer) if buffer is not None else None
 
     def checkpoint(num_extra: int = 0) -> None:
         is_between_iterations = step % steps_per_iteration == 0
         tensors = None if is_between_iterations or batch is None else batch.tensors()
-        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "watch": watch.state()}
+        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "watch": watch.state()} | estimator.state()
         keep = config.keep_checkpoints + num_extra
-        save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, keep)
+        save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, keep, second)
 
+    is_due = False
     while step < total_steps:
         iteration, inner_step = divmod(step, steps_per_iteration)
         stage.progress(step, total_steps, f"iteration {iteration + 1} of {config.iterations}")
@@ -82,8 +86,11 @@ def train(config: TrainConfig, stage: Stage) -> None:
                 metrics["train/kl_reference"] = gaps_N.mean().item()
         assert batch is not None, "a checkpoint inside an iteration holds its batch"
         part = _minibatch(config, batch, iteration, inner_step)
-        metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
-        metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
+        if critic:
+            metrics |= critic.fit(part, step)
+        if not (critic and critic.is_pretraining(iteration)):
+            metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
+            metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == total_steps):
             with fitting.replica.unsharded():
@@ -94,8 +101,10 @@ def train(config: TrainConfig, stage: Stage) -> None:
         if distributed.any_of(stage.is_stopping) and step < total_steps:
             checkpoint()
             raise Stopped
-        if step % config.checkpoint_every_steps == 0 and step < total_steps and not watch.holds_checkpoints:
+        is_due = (is_due or step % config.checkpoint_every_steps == 0) and step < total_steps
+        if is_due and not watch.holds_checkpoints:
             checkpoint()
+            is_due = False
     stage.progress(total_steps, total_steps, "saving the model")
     policy.save(stage.run_dir / "model")
     publish_model(stage, total_steps, stage.run_dir / "model", algorithm=algorithm.name, seed=config.seed)

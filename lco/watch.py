@@ -6,11 +6,11 @@ Four signals, each judged on its own (`docs/diagnostics.md` has the reasons):
   start: a policy that sharpens as it learns is healthy;
 - **kl**: `train/kl_old` (or `train/kl_old_k3`) above `kl_limit` nats per token: single iterations tear the policy away;
 - **grad_norm** above `grad_norm_factor` times its baseline, or not finite;
-- **reward**: its mean over `window` iterations more than `reward_drop` standard deviations of the completions' rewards
-  below the best such mean so far.
+- **reward**: its mean over the last `window` iterations (half as many at first) more than `reward_drop` standard
+  deviations of the completions' rewards below the best such mean so far.
 
 A baseline is the median of a signal's first `window` values. A signal raises an alarm when `patience` values in a row
-are beyond its limits, once; it can raise the next after as many values in a row inside them.
+are beyond its limits, once; it can raise the next after `window` values in a row inside them.
 """
 
 import math
@@ -95,6 +95,7 @@ class Watch:
         self._reward_spread: float = state.get("reward_spread", 0.0)
         self._reward_start: float | None = state.get("reward_start")
         self._reward_best: float | None = state.get("reward_best")
+        self._is_reward_low: bool = state.get("is_reward_low", False)
 
     def state(self) -> dict[str, Any]:
         """Everything that decides about later alarms, as JSON."""
@@ -104,6 +105,7 @@ class Watch:
             "reward_spread": self._reward_spread,
             "reward_start": self._reward_start,
             "reward_best": self._reward_best,
+            "is_reward_low": self._is_reward_low,
         }
 
     @property
@@ -113,8 +115,9 @@ class Watch:
 
     @property
     def is_suspicious(self) -> bool:
-        """Some signal is beyond its limits now: a checkpoint would not be one from before a collapse."""
-        return any(signal.num_beyond and not signal.is_raised for signal in self._signals.values())
+        """Some signal is beyond its limits now, or one iteration's reward is, of which the mean will know later."""
+        is_low = self._is_reward_low and not self._signals["reward"].is_raised
+        return is_low or any(signal.num_beyond and not signal.is_raised for signal in self._signals.values())
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> list[Alarm]:
         """Takes in the metrics of one step; the alarms that they raise."""
@@ -136,7 +139,7 @@ class Watch:
         if not is_beyond:
             signal.num_beyond = 0
             signal.num_inside += 1
-            if signal.num_inside >= self.config.patience:
+            if signal.num_inside >= self.config.window:
                 signal.is_raised = False
             return None
         if signal.num_beyond == 0:
@@ -162,7 +165,7 @@ class Watch:
             return None, ""
         self._reward_spread = max(self._reward_spread, metrics.get("train/reward_std", 0.0))
         self._rewards = [*self._rewards, value][-self.config.window :]
-        if len(self._rewards) < self.config.window:
+        if len(self._rewards) < (self.config.window + 1) // 2:
             return None, ""
         mean = self._reward_mean()
         if self._reward_start is None or self._reward_best is None:
@@ -170,6 +173,7 @@ class Watch:
         self._reward_best = max(self._reward_best, mean)
         limit = self.config.reward_drop * self._reward_spread
         drop = self._reward_best - mean
+        self._is_reward_low = bool(self.config.reward_drop) and self._reward_best - value > limit
         message = f"the mean reward fell from {self._reward_best:.3g} to {mean:.3g}"
         return bool(self.config.reward_drop) and drop > limit, message
 
@@ -177,7 +181,7 @@ class Watch:
         return math.fsum(self._rewards) / len(self._rewards)
 
     def _is_improved(self) -> bool:
-        """The reward is better than at the start by more than its noise: a quarter of the drop that alarms."""
+        """The mean reward is better than at the start by more than noise: by a quarter of the fall that alarms."""
         if self._reward_start is None:
             return False
         return self._reward_mean() - self._reward_start > self.config.reward_drop * self._reward_spread / 4

@@ -18,7 +18,9 @@ from store.settings import Settings
 from tests import servers
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-for _name in [name for name in os.environ if name.startswith("LCO_") and not name.startswith("LCO_TEST_")]:
+for _name in [
+    name for name in os.environ if name.startswith("LCO_") and not name.startswith(("LCO_TEST_", "LCO_SHARED_"))
+]:
     del os.environ[_name]  # what the developer's shell says is no part of a test
 
 

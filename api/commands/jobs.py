@@ -23,9 +23,15 @@ def submit(options: Namespace) -> int:
         seeds = _seeds(options.seeds)
         for job in document["jobs"] if is_experiment else [document]:
             job["seeds"] = seeds
+    if options.no_reuse:
+        if not is_experiment:
+            raise UsageError("--no-reuse is for experiments; a job of its own always runs")
+        document["reuse"] = False
     with Client() as client:
         found = client.submit_experiment(document) if is_experiment else client.submit(document)
         print(found.id)
+        if isinstance(found, schemas.ExperimentRead) and found.num_reused:
+            print(f"{found.num_reused} of {found.num_runs} runs took over finished outputs", file=sys.stderr)
         if not options.wait:
             return 0
         return watch_until_end(client, found.id)
@@ -164,6 +170,24 @@ def _asked(found: calls.Object, doing: str, done: str) -> int:
         else f"{found.id} is {state}"
     )
     return 0
+
+
+def clone(options: Namespace) -> int:
+    """Submits a changed copy of an experiment."""
+    patch = read_document(Path(options.patch)) if options.patch else {}
+    with Client() as client:
+        print(client.clone_experiment(options.id, patch).id)
+    return 0
+
+
+def diff(options: Namespace) -> int:
+    """Shows what differs between two experiments."""
+    with Client() as client:
+        found = list(client.diff_experiments(options.before, options.after))
+    if options.json:
+        return print_json(found)
+    rows = [[change.pointer, json.dumps(change.before), json.dumps(change.after)] for change in found]
+    return print_table(["place", "before", "after"], rows)
 
 
 def logs(options: Namespace) -> int:

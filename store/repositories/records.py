@@ -213,8 +213,9 @@ class Results:
         example_id: str | None = None,
         verdict: str | None = None,
     ) -> Page[Completion]:
-        """Completions of a run by their position."""
-        query = select(Completion).where(Completion.run_id == run_id)
+        """Completions of a run, or of the run that it reused, by their position."""
+        reused = self._session.scalar(select(Run.reused_run_id).where(Run.id == run_id))
+        query = select(Completion).where(Completion.run_id == (reused or run_id))
         for column, value in (
             (Completion.benchmark, benchmark),
             (Completion.decoding, decoding),

@@ -1,5 +1,6 @@
 """The baselines against direct forms, in float64; what DAPO, GKD and DPO-ratio rewards add to sampling and scoring."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,21 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from lco.advantage_config import LogprobAdvantage
-from lco.advantages import batch_scaled, group_centered, overlong_penalty
+from lco.advantages import batch_scaled, group_centered, group_normalized, overlong_penalty, without_outliers
 from lco.algorithms import Algorithm
-from lco.baselines import Cispo, ClipCov, Gkd, Grpo, Gspo, KlCov, MiniLlm, ReinforcePlusPlusBaseline, Rloo
+from lco.baselines import (
+    Cispo,
+    ClipCov,
+    Dcpo,
+    Gkd,
+    Grpo,
+    Gspo,
+    KlCov,
+    MiniLlm,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+    StableReinforce,
+)
 from lco.collection import collect, prompt_indices
 from lco.distillation import gkd, jensen_shannon, later_log_ratios, minillm
 from lco.estimation import Estimator, completion_ratios
@@ -18,8 +31,10 @@ from lco.losses import token_weights
 from lco.policy import load_policy
 from lco.policy_gradients import (
     cispo,
+    clip_bounds,
     clip_cov,
     covariances,
+    dcpo,
     grpo,
     gspo,
     kl_cov,
@@ -31,6 +46,7 @@ from lco.policy_gradients import (
     sequence_sums,
 )
 from lco.prompts import Prompt, load_prompts
+from lco.reward_history import RewardHistory
 from lco.reward_model import load_reward_model
 from lco.rollout import Rollout
 from tests.lco.cases import V, gradient, randn, token_batch
@@ -143,6 +159,75 @@ def test_kl_cov_marks_the_largest_covariances_and_clip_cov_a_random_share_inside
     assert uniforms[marked].max() < uniforms[inside & ~marked].min()
     for share, count in ((0.0, 0), (1e-9, 1)):
         assert marked_tokens(log_probs, advantages, KlCov(share=share), uniforms).sum() == count
+
+
+def test_dcpo_lets_the_ratio_move_until_its_gap_times_ratio_and_old_probability_reach_the_bound(case):
+    _, batch = case
+    config = Dcpo(clip_low=0.02, clip_high=0.03, ratio_cap=1000)
+    low, high = clip_bounds(batch, config)
+    q = batch.behaviour_logprobs_N.exp()
+    torch.testing.assert_close((high - 1) * high * q, torch.full_like(q, 0.03))
+    has_bound = q > 4 * 0.02
+    assert has_bound.any() and not has_bound.all()
+    torch.testing.assert_close(((1 - low) * low * q)[has_bound], torch.full_like(q, 0.02)[has_bound])
+    assert (low[~has_bound] == 0.5).all()
+    rarer = q.argsort()
+    assert (high[rarer].diff() <= 0).all() and (low[rarer].diff() >= 0).all(), "rare tokens have more room"
+
+
+def test_dcpo_is_the_surrogate_with_those_bounds_and_no_ratio_above_its_cap(case):
+    now, batch = case
+    config = Dcpo(clip_low=0.02, clip_high=0.03, ratio_cap=1.5)
+    ratio, advantage = torch.cat(log_ratios(now, batch)).exp(), batch.advantages_N
+    low, high = clip_bounds(batch, config)
+    assert (ratio > 1.5).any() and (high == 1.5).any()
+    clipped = torch.minimum(torch.maximum(ratio, low), high)
+    expected = -torch.minimum(ratio.clamp(max=1.5) * advantage, clipped * advantage)
+    torch.testing.assert_close(dcpo(now, batch, config), expected)
+
+
+def test_smooth_advantages_mix_the_groups_scores_with_those_among_all_rewards_of_the_prompt():
+    history = RewardHistory()
+    groups = [[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, -1.0, 1.0]]
+    seen: list[float] = []
+    for number, group in enumerate(groups, start=1):
+        seen += group
+        rewards, past = torch.tensor(group, dtype=torch.float64), torch.tensor(seen, dtype=torch.float64)
+        in_group = (rewards - rewards.mean()) / rewards.std() if rewards.std() > 0 else torch.zeros(4).double()
+        among_all = (rewards - past.mean()) / past.std()
+        late = (number - 1) / number
+        new, total = late * in_group + (1 - late) * among_all, (1 - late) * in_group + late * among_all
+        expected = torch.where(new.abs() < total.abs(), new, total)
+        found = torch.tensor(history.smoothed("p", group), dtype=torch.float64)
+        torch.testing.assert_close(found, expected)
+        if number == 1:
+            torch.testing.assert_close(found, group_normalized(rewards, 4), rtol=1e-3, atol=0)
+        if number == 2:
+            assert (found > 0).all(), "a group of equal rewards keeps an advantage"
+    again = RewardHistory(history.state())
+    assert again.smoothed("p", groups[0]) == history.smoothed("p", groups[0])
+    assert again.smoothed("other", [1.0, 1.0]) == [0.0, 0.0]
+
+
+def test_stable_reinforce_bounds_the_log_ratio_before_the_clip(case):
+    now, batch = case
+    config = StableReinforce(pre_clip=1.05)
+    ratio = torch.cat(log_ratios(now, batch)).clamp(-math.log(1.05), math.log(1.05)).exp()
+    expected = surrogate(ratio, batch.advantages_N, 0.2, 0.2)
+    torch.testing.assert_close(ppo(now, batch, config), expected)
+    batch.behaviour_logprobs_N = batch.behaviour_logprobs_N - 1e4  # exp would overflow
+    batch.advantages_N = -batch.advantages_N.abs()
+    assert torch.isfinite(ppo(now, batch, StableReinforce())).all()
+    assert not torch.isfinite(ppo(now, batch, Grpo())).all()
+
+
+def test_the_advantage_filter_leaves_out_what_is_far_from_the_mean(generator):
+    values = randn(generator, 500)
+    values[7] = 50.0
+    found = without_outliers(values, 3.0)
+    is_far = ((values - values.mean()) / values.std()).abs() > 3
+    assert is_far.sum() == 1 and found[7] == 0
+    assert torch.equal(found[~is_far], values[~is_far])
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
@@ -371,6 +456,11 @@ def test_gkd_takes_a_share_of_demonstrations(config_of):
         ({"name": "dapo", "advantage": {"name": "sparse", "estimator": "reward"}}, "DAPO is defined"),
         ({"name": "gkd", "advantage": {"name": "sparse"}}, "advantage"),
         ({"name": "gspo", "token_reduction": "token-mean"}, "token_reduction"),
+        ({"name": "dcpo", "advantage": {"name": "sparse", "estimator": "reward"}}, "DCPO is defined"),
+        ({"name": "ppo", "advantage": {"name": "gae"}}, "use ppo-critic"),
+        ({"name": "reinforce-plus-plus", "advantage": {"name": "gae"}}, "use ppo-critic"),
+        ({"name": "ppo-critic", "advantage": {"name": "sparse"}}, "advantage"),
+        ({"name": "vc-ppo", "advantage": {"name": "gae"}}, "pretrains its critic"),
         ({"name": "grpo", "ratio_cap": 1.1}, "ratio_cap: must exceed"),
         ({"name": "ppo", "advantage": TOKEN_RATIO | {"estimator": "leave-one-out"}}, "estimator"),
     ],

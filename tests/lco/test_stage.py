@@ -10,7 +10,18 @@ from contextlib import closing
 import pytest
 
 from lco.config import Config
-from lco.stage import EXIT_STOPPED, EXIT_USER, NonFinite, Stage, Stopped, classify, read_config, run_stage
+from lco.stage import (
+    EXIT_STOPPED,
+    EXIT_USER,
+    Collapsed,
+    NonFinite,
+    Paused,
+    Stage,
+    Stopped,
+    classify,
+    read_config,
+    run_stage,
+)
 from tests.lco.launcher import records
 
 
@@ -61,6 +72,8 @@ def test_a_body_that_returns_ends_with_0(run):
     [
         (ValueError("prompts: none"), 2, "user"),
         (NonFinite("three steps"), 1, "non_finite"),
+        (Collapsed("the mean reward fell"), 1, "collapsed"),
+        (Paused("the mean reward fell"), EXIT_STOPPED, "paused"),
         (MemoryError(), 1, "oom"),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),

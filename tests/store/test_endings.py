@@ -1,6 +1,6 @@
 from sqlalchemy import update
 
-from store.control import pause
+from store.control import pause, resume
 from store.models.run import Run
 from store.queue import report_progress
 from store.reaper import promote_waiting
@@ -135,3 +135,24 @@ def test_a_message_as_long_as_a_log_is_cut(sqlite_rig):
     taken = sqlite_rig.started()
     sqlite_rig.finish(taken, Outcome.USER, "x" * 100_000)
     assert len(sqlite_rig.run(taken.run_id).error_message) == 4000
+
+
+def test_a_run_that_paused_itself_goes_on_when_it_is_resumed_and_not_before(rig):
+    rig.submit()
+    taken = rig.started()
+    rig.finish(taken, Outcome.PAUSED, "collapse watch at step 9")
+    run = rig.run(taken.run_id)
+    assert (run.state, run.desired, run.status_reason) == ("paused", "pause", "paused by its collapse watch")
+    assert (run.infra_failures, run.error_message) == (0, "")
+    assert rig.claim() is None
+    with rig.database.write() as session:
+        resume(session, taken.run_id)
+    assert rig.take().attempt == 2
+
+
+def test_a_collapsed_run_has_failed_with_its_message(rig):
+    rig.submit()
+    taken = rig.started()
+    rig.finish(taken, Outcome.COLLAPSED, "the mean reward fell", error_code="Collapsed")
+    run = rig.run(taken.run_id)
+    assert (run.state, run.error_code, run.error_message) == ("failed", "Collapsed", "the mean reward fell")

@@ -66,7 +66,12 @@ def test_a_drained_run_is_queued_again_and_counts_as_no_failure():
     assert (decision.state, decision.delay_seconds, decision.is_infra_failure) == (RunState.QUEUED, 0, False)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.USER, Outcome.NON_FINITE])
+def test_a_run_that_pauses_itself_waits_for_a_person():
+    assert decide(RunState.RUNNING, Desired.RUN, Outcome.PAUSED, Budgets()).state is RunState.PAUSED
+    assert decide(RunState.STOPPING, Desired.PAUSE, Outcome.PAUSED, Budgets()).state is RunState.PAUSED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.USER, Outcome.NON_FINITE, Outcome.COLLAPSED])
 def test_what_a_retry_would_repeat_is_not_retried(outcome):
     assert decide(RunState.RUNNING, Desired.RUN, outcome, Budgets()).state is RunState.FAILED
 

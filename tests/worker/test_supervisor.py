@@ -88,12 +88,13 @@ def failure(exit_code: int, outcome: str = "", code: str = "", message: str = ""
         (failure(1), "retry_wait", "infra", 1, ("exit_status", "ended with exit status 1")),
         (failure(1, "oom", "oom", "m"), "retry_wait", "oom", 1, ("oom", "m")),
         (failure(1, "non_finite", "nan", "m"), "failed", "non_finite", 1, ("nan", "m")),
+        (failure(1, "collapsed", "Collapsed", "m"), "failed", "collapsed", 1, ("Collapsed", "m")),
         (failure(1, "succeeded"), "retry_wait", "infra", 1, ("exit_status", "ended with exit status 1")),
         (failure(75), "retry_wait", "infra", 75, ("exit_status", "ended with exit status 75")),
         ({"kill_at": [1, 1]}, "retry_wait", "infra", -9, ("signal", "ended with SIGKILL")),
         ({"no_manifest": True}, "retry_wait", "infra", 0, ("manifest", "no readable manifest")),
     ],
-    ids=["user", "refused", "infra", "oom", "non-finite", "liar", "unasked-stop", "signal", "no-manifest"],
+    ids=["user", "refused", "infra", "oom", "non-finite", "collapsed", "liar", "unasked-stop", "signal", "no-manifest"],
 )
 def test_an_exit_is_classified(
     platform: Platform, behaviour: dict[str, object], state: str, outcome: str, exit_code: int, error: tuple[str, str]
@@ -169,6 +170,19 @@ def test_a_paused_run_goes_on_from_where_it_was(platform: Platform) -> None:
     assert platform.state(run_id) == "succeeded"
     assert platform.attempts(run_id)[1].resumed_from_step
     assert platform.link(run_id, 2) == expected_link(0, 30)
+
+
+def test_a_run_that_pauses_itself_is_paused_and_can_be_resumed(platform: Platform) -> None:
+    run_id = platform.submit(**failure(75, "paused", "Paused", "collapse watch at step 1"))
+    supervise_all(platform)
+    run, [attempt] = platform.run(run_id), platform.attempts(run_id)
+    assert (run.state, run.desired, attempt.outcome, attempt.exit_code) == ("paused", "pause", "paused", 75)
+    assert platform.job(run_id).status == "paused"
+    assert "collapse watch at step 1" in platform.events(run_id)[-1].message + platform.events(run_id)[-2].message
+    with platform.database.write() as session:
+        control.resume(session, run_id)
+    supervise_all(platform)
+    assert len(platform.attempts(run_id)) == 2
 
 
 def test_a_deaf_run_is_killed_when_its_time_to_stop_is_over(platform: Platform) -> None:

@@ -1,0 +1,1 @@
+"""Reward models that other people trained, scored as their authors score them."""
