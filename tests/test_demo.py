@@ -18,7 +18,8 @@ import pytest
 from api.demo_report import stage_seconds
 from api.local_platform import is_ready
 from api.progress import Progress, print_table
-from api.schemas import ExperimentRead, RunRead, TableRow
+from api.result_schemas import TableRow
+from api.schemas import ExperimentRead, RunRead
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,6 +101,7 @@ def row(method: str, decoding: str, mean: float | None, std: float | None, missi
             "metric": "pass@1",
             "decoding": decoding,
             "configuration": "",
+            "unit": "fraction",
             "mean": mean,
             "std": std,
         },

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "20261123b"
-down_revision = "20261123"
+revision = "20261125"
+down_revision = "20261124"
 branch_labels = None
 depends_on = None
 
