@@ -46,6 +46,20 @@ class AlpacaEval2(Benchmark[AlpacaEval2Benchmark]):
         "judge_tokens",
         "judge_price",
     )
+    units = {
+        "length_controlled_winrate": "percent",
+        "win_rate": "percent",
+        "standard_error": "percent",
+        "discrete_win_rate": "percent",
+        "lc_fit_spread": "percent",
+        "lc_bootstrap_low": "percent",
+        "lc_bootstrap_high": "percent",
+        "n_total": "number",
+        "n_missing": "number",
+        "unweighted": "number",
+        "judge_tokens": "number",
+        "judge_price": "number",
+    }
 
     def load(self) -> list[Example]:
         """The instructions with the baseline's outputs."""
