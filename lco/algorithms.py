@@ -207,6 +207,8 @@ class TrainConfig(TrainingStageConfig):
 
     @model_validator(mode="after")
     def _combination_is_sound(self) -> Self:
+        if self.algorithm.token_reduction == "micro-mean" and self.micro_batch_tokens:
+            raise ValueError("micro_batch_tokens: a mean over micro-batches needs ones of equal size; use 0")
         num_completions = self.prompts_per_iteration * self.group_size
         if num_completions % self.steps_per_epoch:
             raise ValueError(f"steps_per_epoch: must divide the {num_completions} completions of an iteration")

@@ -57,7 +57,7 @@ class Estimator:
         self.policy = policy
         self.scorer = Scorer(config, policy)
         advantage = config.algorithm.advantage
-        self.critic = Critic(config, advantage) if isinstance(advantage, GaeAdvantage) else None
+        self.critic = Critic(config, advantage, policy.memory) if isinstance(advantage, GaeAdvantage) else None
         """The critic that generalised advantages are made with; None where there is none."""
         is_smooth = isinstance(config.algorithm, Dcpo) and config.algorithm.smooth_advantages
         self._history = RewardHistory() if is_smooth else None
