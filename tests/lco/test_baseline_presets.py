@@ -1,4 +1,4 @@
-"""The presets `baselines` and `trl`: every table is a part of a stage's configuration, its values those of the source."""
+"""The presets `baselines` and `trl`: every table is a part of a stage's configuration, with its source's values."""
 
 import json
 import tomllib
