@@ -90,6 +90,17 @@ def test_few_rows_are_warned_of_and_stay_near(published):
         assert summary["n_missing"] == 805 - count
 
 
+def test_alpaca_evals_own_record_of_the_reply_is_read_too():
+    top = [{"token": "m", "logprob": -0.1, "bytes": None}, {"token": "M", "logprob": -2.5, "bytes": None}]
+    reply = {"text": "m", "finish_reason": "length", "logprobs": {"content": [{"token": "m", "top_logprobs": top}]}}
+    row = {"instruction": "a", "judge_top_logprobs": {"m": -0.1, "M": -2.5}}
+    raw = {"instruction": "a", "raw_completion": reply}
+    assert score_annotations([raw])[0] == score_annotations([row])[0]
+    assert score_annotations([raw])[0][0]["preference"] is not None
+    for refused in (None, "", {}, {"logprobs": None}, {"logprobs": {"content": [{}]}}):
+        assert score_annotations([raw | {"raw_completion": refused}])[0][0]["preference"] is None
+
+
 def test_the_summary_is_json_and_names_its_model(whole):
     _, summary = whole
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
