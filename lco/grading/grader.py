@@ -96,6 +96,10 @@ class Grader:
         """Ends the processes."""
         self._pool.close()
 
+    def process_ids(self) -> list[int]:
+        """The processes that were started so far and run now."""
+        return self._pool.process_ids()
+
     def grade(
         self,
         completion: str,
