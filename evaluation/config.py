@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
+from evaluation.judge_config import AlpacaEval2Benchmark
 from evaluation.math_config import Aime24Benchmark, Amc23Benchmark, Math500Benchmark, MinervaMathBenchmark
 from lco.config import Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
@@ -68,7 +69,13 @@ class Gsm8kBenchmark(BenchmarkBase):
 
 
 BenchmarkConfig = Annotated[
-    SumsBenchmark | Gsm8kBenchmark | Math500Benchmark | Amc23Benchmark | MinervaMathBenchmark | Aime24Benchmark,
+    SumsBenchmark
+    | Gsm8kBenchmark
+    | Math500Benchmark
+    | Amc23Benchmark
+    | MinervaMathBenchmark
+    | Aime24Benchmark
+    | AlpacaEval2Benchmark,
     Field(discriminator="name"),
 ]
 

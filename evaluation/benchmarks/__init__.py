@@ -3,6 +3,7 @@
 from typing import Any
 
 from evaluation.benchmarks.aime_24 import Aime24
+from evaluation.benchmarks.alpaca_eval_2 import AlpacaEval2
 from evaluation.benchmarks.amc_23 import Amc23
 from evaluation.benchmarks.base import Benchmark
 from evaluation.benchmarks.gsm8k import Gsm8k
@@ -19,6 +20,7 @@ BENCHMARKS: dict[str, type[Benchmark[Any]]] = {
         Amc23,
         MinervaMath,
         Aime24,
+        AlpacaEval2,
     )
 }
 
