@@ -22,9 +22,11 @@ from api.routes import (
     experiments,
     health,
     jobs,
+    outputs,
     records,
     results,
     runs,
+    scores,
     workers,
 )
 from api.streaming import Hub
@@ -37,6 +39,8 @@ _ROUTERS = (
     records.router,
     experiments.router,
     runs.router,
+    outputs.router,
+    scores.router,
     checkpoints.router,
     results.router,
     benchmarks.router,

@@ -9,9 +9,10 @@ from typing import Any, Self, TypeVar
 import httpx2
 from pydantic import BaseModel
 
-from api import calls, schemas, service_schemas, transport
+from api import calls, result_schemas, schemas, service_schemas, transport
 from api.calls import Ask, AskList, Object, Verb
 from api.client import TIMEOUT_SECONDS
+from api.result_schemas import ResultsTable
 from api.transport import ApiFailure
 from store.settings import Settings
 
@@ -49,9 +50,30 @@ class AsyncClient:
         """Submits a job: a `JobSpec`, or a document with the same fields."""
         return await self._ask(calls.submit(spec))
 
+    async def submit_score(self, request: Any) -> schemas.JobRead:
+        """Submits outputs to be graded: a `ScoreRequest`, or a document with the same fields."""
+        return await self._ask(calls.score(request))
+
+    async def score(self, job: str) -> service_schemas.ScoreRead:
+        """A score job with its figures."""
+        return await self._ask(calls.scored(job))
+
     async def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return await self._ask(calls.submit_experiment(spec))
+
+    async def experiment_document(self, identifier: str) -> dict[str, Any]:
+        """The document that an experiment was submitted as."""
+        found: dict[str, Any] = transport.document(await self._send(calls.experiment_document(identifier)))
+        return found
+
+    async def clone_experiment(self, identifier: str, patch: dict[str, Any] | None = None) -> schemas.ExperimentRead:
+        """Submits a changed copy of an experiment; the patch is a JSON Merge Patch of its document."""
+        return await self._ask(calls.clone_experiment(identifier, patch or {}))
+
+    def diff_experiments(self, before: str, after: str) -> AsyncIterator[service_schemas.DiffRead]:
+        """What differs between the documents of two experiments."""
+        return self._all(calls.diff_experiments(before, after))
 
     async def job(self, identifier: str) -> schemas.JobRead:
         """One job."""
@@ -85,27 +107,39 @@ class AsyncClient:
         """The tries at a run, first one first."""
         return self._all(calls.whole(f"/v1/runs/{run}/attempts", schemas.AttemptRead))
 
-    def workers(self) -> AsyncIterator[schemas.WorkerRead]:
+    def workers(self) -> AsyncIterator[service_schemas.WorkerRead]:
         """Workers, newest first."""
-        return self._all(calls.listing("/v1/workers", schemas.WorkerRead, {}))
+        return self._all(calls.listing("/v1/workers", service_schemas.WorkerRead, {}))
 
     def checkpoints(self, **filters: Any) -> AsyncIterator[schemas.CheckpointRead]:
         """Checkpoints, newest first; filters: run, job, kind, order."""
         return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
 
-    def results(self, **filters: Any) -> AsyncIterator[schemas.ResultRead]:
+    def results(self, **filters: Any) -> AsyncIterator[result_schemas.ResultRead]:
         """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
-        return self._all(calls.listing("/v1/results", schemas.ResultRead, filters))
+        return self._all(calls.listing("/v1/results", result_schemas.ResultRead, filters))
 
-    def completions(self, run: str, **filters: Any) -> AsyncIterator[schemas.CompletionRead]:
+    def completions(self, run: str, **filters: Any) -> AsyncIterator[result_schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
         return self._all(calls.completions(run, filters))
+
+    def scores(self) -> AsyncIterator[service_schemas.ScoreRead]:
+        """Score jobs with their figures, newest first."""
+        return self._all(calls.listing("/v1/scores", service_schemas.ScoreRead, {}))
+
+    def outputs(self, run: str) -> AsyncIterator[service_schemas.OutputRead]:
+        """Files that a run published."""
+        return self._all(calls.whole(f"/v1/runs/{run}/outputs", service_schemas.OutputRead))
+
+    async def output(self, run: str, name: str) -> bytes:
+        """One published file, whole."""
+        return transport.content(await self._send(calls.output(run, name)))
 
     def benchmarks(self) -> AsyncIterator[service_schemas.BenchmarkRead]:
         """Benchmarks that an evaluation may name."""
         return self._all(calls.whole("/v1/benchmarks", service_schemas.BenchmarkRead))
 
-    async def results_table(self, *, experiment: str | None = None, job: str | None = None) -> schemas.ResultsTable:
+    async def results_table(self, *, experiment: str | None = None, job: str | None = None) -> ResultsTable:
         """Exact statistics over seeds, of an experiment or a job."""
         return await self._ask(calls.results_table(experiment, job))
 

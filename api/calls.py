@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from api import schemas, service_schemas
+from api import result_schemas, schemas, service_schemas
 from api.transport import ApiFailure, Call, body_of
 
 T = TypeVar("T", bound=BaseModel)
@@ -18,8 +18,8 @@ _KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "exp": ("/v1/experiments", schemas.ExperimentRead),
     "run": ("/v1/runs", schemas.RunRead),
     "ckpt": ("/v1/checkpoints", schemas.CheckpointRead),
-    "res": ("/v1/results", schemas.ResultRead),
-    "wrk": ("/v1/workers", schemas.WorkerRead),
+    "res": ("/v1/results", result_schemas.ResultRead),
+    "wrk": ("/v1/workers", service_schemas.WorkerRead),
 }
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "quarantined"})
 _ID = re.compile(r"(?P<prefix>[a-z]+)_[0-9a-z]{26}")
@@ -90,15 +90,46 @@ def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
     return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
 
 
+def experiment_document(identifier: str) -> Call:
+    """The document of an experiment."""
+    return Call("GET", f"/v1/experiments/{identifier}/document")
+
+
+def clone_experiment(identifier: str, patch: dict[str, Any]) -> Ask[schemas.ExperimentRead]:
+    """A changed copy of an experiment."""
+    path = f"/v1/experiments/{identifier}/clone"
+    return Ask(Call("POST", path, content=body_of(patch)), schemas.ExperimentRead)
+
+
+def diff_experiments(before: str, after: str) -> AskList[service_schemas.DiffRead]:
+    """What differs between two experiments."""
+    return AskList(f"/v1/experiments/{after}/diff", service_schemas.DiffRead, {"against": before})
+
+
+def score(request: Any) -> Ask[schemas.JobRead]:
+    """A new score job."""
+    return Ask(Call("POST", "/v1/scores", content=body_of(request)), schemas.JobRead)
+
+
+def output(run: str, name: str) -> Call:
+    """The download of a published file."""
+    return Call("GET", f"/v1/runs/{run}/outputs/{name}")
+
+
+def scored(job: str) -> Ask[service_schemas.ScoreRead]:
+    """A score job with its figures."""
+    return Ask(Call("GET", f"/v1/scores/{job}"), service_schemas.ScoreRead)
+
+
 def metrics(run: str, keys: list[str] | None, from_step: int, max_points: int) -> Ask[schemas.MetricsRead]:
     """Metrics of a run."""
     query = {"keys": ",".join(keys) if keys else None, "from_step": from_step, "max_points": max_points}
     return Ask(Call("GET", f"/v1/runs/{run}/metrics", query), schemas.MetricsRead)
 
 
-def results_table(experiment: str | None, job: str | None) -> Ask[schemas.ResultsTable]:
+def results_table(experiment: str | None, job: str | None) -> Ask[result_schemas.ResultsTable]:
     """The table of results."""
-    return Ask(Call("GET", "/v1/results/table", {"experiment": experiment, "job": job}), schemas.ResultsTable)
+    return Ask(Call("GET", "/v1/results/table", {"experiment": experiment, "job": job}), result_schemas.ResultsTable)
 
 
 def login_link() -> Ask[service_schemas.LoginLink]:
@@ -127,9 +158,9 @@ def whole(path: str, item: type[T]) -> AskList[T]:
     return AskList(path, item, {})
 
 
-def completions(run: str, filters: dict[str, Any]) -> AskList[schemas.CompletionRead]:
+def completions(run: str, filters: dict[str, Any]) -> AskList[result_schemas.CompletionRead]:
     """Completions of an evaluation run, a thousand a page."""
-    return listing(f"/v1/runs/{run}/completions", schemas.CompletionRead, filters, limit=1000)
+    return listing(f"/v1/runs/{run}/completions", result_schemas.CompletionRead, filters, limit=1000)
 
 
 def events(identifier: str, after: int) -> AskList[schemas.EventRead]:

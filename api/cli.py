@@ -17,8 +17,17 @@ STAGES = {
     "evaluate": "evaluation.run",
 }
 """Command -> the module that a job of this kind runs, too."""
+<<<<<<< HEAD
 ANALYSES = {name: f"lco.analysis.{name}" for name in ("dynamics", "convexity", "theory")}
 """What `lco analyze` can do -> the module that does it."""
+=======
+TOOLS = {
+    "score": ("evaluation.scoring", "grade outputs that exist already, without the platform: lco score --help"),
+    "compare": ("evaluation.comparison", "compare two evaluations problem by problem: BASE_RUN_DIR OTHER_RUN_DIR"),
+    "report": ("evaluation.report", "write an evaluation as one HTML file: RUN_DIR"),
+}
+"""Command -> the module that does it by itself, and its help."""
+>>>>>>> main
 _PLATFORM = "api.commands.platform"
 _JOBS = "api.commands.jobs"
 _KEYS = "api.commands.keys"
@@ -28,8 +37,8 @@ _MODELS = "api.commands.models"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in STAGES:
-        importlib.import_module(_MODELS).become(STAGES[given[0]], given[1:])
+    if given and (module := STAGES.get(given[0]) or TOOLS.get(given[0], ("",))[0]):
+        importlib.import_module(_MODELS).become(module, given[1:])
         return 0
     if given[:1] == ["analyze"] and given[1:2] and given[1] in ANALYSES:
         importlib.import_module(_MODELS).become(ANALYSES[given[1]], given[2:])
@@ -121,6 +130,7 @@ def _add_jobs(commands: "_Commands[argparse.ArgumentParser]") -> None:
     submit = _add(commands, "submit", f"{_JOBS}:submit", "submit a job or an experiment")
     submit.add_argument("file", metavar="FILE", help="TOML or JSON; one with `jobs` is an experiment")
     submit.add_argument("--seeds", metavar="0,1", help="train seeds instead of those in the file")
+    submit.add_argument("--no-reuse", action="store_true", help="of an experiment: run every stage, also what is done")
     submit.add_argument("--wait", action="store_true", help="follow it; exit code 1 unless it succeeds")
     for name, text in (
         ("jobs", "list jobs"),
@@ -141,6 +151,15 @@ def _add_jobs(commands: "_Commands[argparse.ArgumentParser]") -> None:
         ("resume", "resume it from its newest checkpoint"),
     ):
         _add(commands, name, f"{_JOBS}:{name}", text).add_argument("id", metavar="ID")
+    clone = _add(commands, "clone", f"{_JOBS}:clone", "submit a changed copy of an experiment")
+    clone.add_argument("id", metavar="ID")
+    clone.add_argument(
+        "--patch", metavar="FILE", help="JSON or TOML with the changes: a JSON Merge Patch; jobs by name"
+    )
+    diff = _add(commands, "diff", f"{_JOBS}:diff", "show what differs between two experiments' documents")
+    diff.add_argument("before", metavar="ID")
+    diff.add_argument("after", metavar="ID")
+    diff.add_argument("--json", action="store_true", help="as JSON")
     logs = _add(commands, "logs", f"{_JOBS}:logs", "print the output of a run")
     logs.add_argument("id", metavar="ID", help="a run, or a job with one run")
     logs.add_argument("-f", "--follow", action="store_true", help="until the run ends")
@@ -168,10 +187,15 @@ def _add_models(commands: "_Commands[argparse.ArgumentParser]") -> None:
     for name, module in STAGES.items():
         # Listed for the help alone: main() hands their arguments to the module, which has a parser of its own.
         commands.add_parser(name, help=f"run one stage without the platform: python -m {module} CONFIG RUN_DIR")
+<<<<<<< HEAD
     analyses = commands.add_parser("analyze", help="the paper's analyses: figures and numbers, without the platform")
     known = analyses.add_subparsers(required=True, metavar="ANALYSIS")
     for name, module in ANALYSES.items():
         known.add_parser(name, help=f"python -m {module} OUT_DIR")
+=======
+    for name, (_, text) in TOOLS.items():
+        commands.add_parser(name, help=text)
+>>>>>>> main
     models = commands.add_parser("models", help="import and list models").add_subparsers(
         required=True, metavar="COMMAND"
     )

@@ -18,8 +18,9 @@ from typing import Any, Self, TypeVar
 import httpx2
 from pydantic import BaseModel
 
-from api import calls, schemas, service_schemas, transport
+from api import calls, result_schemas, schemas, service_schemas, transport
 from api.calls import Ask, AskList, Object, Verb
+from api.result_schemas import ResultsTable
 from api.transport import ApiFailure
 from store.settings import Settings
 
@@ -65,9 +66,30 @@ class Client:
         """Submits a job: a `JobSpec`, or a document with the same fields."""
         return self._ask(calls.submit(spec))
 
+    def submit_score(self, request: Any) -> schemas.JobRead:
+        """Submits outputs to be graded: a `ScoreRequest`, or a document with the same fields."""
+        return self._ask(calls.score(request))
+
+    def score(self, job: str) -> service_schemas.ScoreRead:
+        """A score job with its figures."""
+        return self._ask(calls.scored(job))
+
     def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return self._ask(calls.submit_experiment(spec))
+
+    def experiment_document(self, identifier: str) -> dict[str, Any]:
+        """The document that an experiment was submitted as."""
+        found: dict[str, Any] = transport.document(self._send(calls.experiment_document(identifier)))
+        return found
+
+    def clone_experiment(self, identifier: str, patch: dict[str, Any] | None = None) -> schemas.ExperimentRead:
+        """Submits a changed copy of an experiment; the patch is a JSON Merge Patch of its document."""
+        return self._ask(calls.clone_experiment(identifier, patch or {}))
+
+    def diff_experiments(self, before: str, after: str) -> Iterator[service_schemas.DiffRead]:
+        """What differs between the documents of two experiments."""
+        return self._all(calls.diff_experiments(before, after))
 
     def job(self, identifier: str) -> schemas.JobRead:
         """One job."""
@@ -101,27 +123,39 @@ class Client:
         """The tries at a run, first one first."""
         return self._all(calls.whole(f"/v1/runs/{run}/attempts", schemas.AttemptRead))
 
-    def workers(self) -> Iterator[schemas.WorkerRead]:
+    def workers(self) -> Iterator[service_schemas.WorkerRead]:
         """Workers, newest first."""
-        return self._all(calls.listing("/v1/workers", schemas.WorkerRead, {}))
+        return self._all(calls.listing("/v1/workers", service_schemas.WorkerRead, {}))
 
     def checkpoints(self, **filters: Any) -> Iterator[schemas.CheckpointRead]:
         """Checkpoints, newest first; filters: run, job, kind, order."""
         return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
 
-    def results(self, **filters: Any) -> Iterator[schemas.ResultRead]:
+    def results(self, **filters: Any) -> Iterator[result_schemas.ResultRead]:
         """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
-        return self._all(calls.listing("/v1/results", schemas.ResultRead, filters))
+        return self._all(calls.listing("/v1/results", result_schemas.ResultRead, filters))
 
-    def completions(self, run: str, **filters: Any) -> Iterator[schemas.CompletionRead]:
+    def completions(self, run: str, **filters: Any) -> Iterator[result_schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
         return self._all(calls.completions(run, filters))
+
+    def scores(self) -> Iterator[service_schemas.ScoreRead]:
+        """Score jobs with their figures, newest first."""
+        return self._all(calls.listing("/v1/scores", service_schemas.ScoreRead, {}))
+
+    def outputs(self, run: str) -> Iterator[service_schemas.OutputRead]:
+        """Files that a run published."""
+        return self._all(calls.whole(f"/v1/runs/{run}/outputs", service_schemas.OutputRead))
+
+    def output(self, run: str, name: str) -> bytes:
+        """One published file, whole."""
+        return transport.content(self._send(calls.output(run, name)))
 
     def benchmarks(self) -> Iterator[service_schemas.BenchmarkRead]:
         """Benchmarks that an evaluation may name."""
         return self._all(calls.whole("/v1/benchmarks", service_schemas.BenchmarkRead))
 
-    def results_table(self, *, experiment: str | None = None, job: str | None = None) -> schemas.ResultsTable:
+    def results_table(self, *, experiment: str | None = None, job: str | None = None) -> ResultsTable:
         """Exact statistics over seeds, of an experiment or a job."""
         return self._ask(calls.results_table(experiment, job))
 

@@ -106,7 +106,7 @@ def _submit(client: Client, document: dict[str, Any]) -> ExperimentRead:
         if experiment.name == document["name"] and not calls.is_final(experiment):
             print(f"continuing {experiment.id}, which was interrupted", flush=True)
             return experiment
-    experiment = client.submit_experiment(document)
+    experiment = client.submit_experiment(document | {"reuse": False})  # a demo that shows work does it
     print(f"submitted {experiment.id}: {len(experiment.jobs)} jobs, {experiment.num_runs} runs", flush=True)
     return experiment
 

@@ -106,7 +106,9 @@ class RunRead(RunSummary):
     latest_metrics: dict[str, Any]
     """Newest value of every metric."""
     output_attempt: int
-    """The attempt whose files are published; 0 while none is."""
+    """The attempt whose files are published; 0 while none is. Of the reused run, where there is one."""
+    reused_run_id: str | None = None
+    """The run whose output this one took over instead of running: completions, metrics and logs are there."""
     durations: Durations
     version: int
     """Grows with every change of state."""
@@ -196,6 +198,10 @@ class ExperimentRead(Wire):
     """Runs that failed or were quarantined."""
     jobs: list[JobNode]
     """The graph: jobs in an order in which each stands after those it needs."""
+    num_reused: int = 0
+    """Runs that took over the output of an earlier one."""
+    cloned_from: str | None = None
+    """The experiment that this one is a changed copy of."""
     metadata: dict[str, str]
     created_at: datetime
 
@@ -277,120 +283,3 @@ class CheckpointRead(Wire):
     manifest_sha256: str
     size_bytes: int
     created_at: datetime
-
-
-class ResultRead(Wire):
-    """A metric of one policy on one benchmark for one train seed and one eval seed."""
-
-    object: Literal["result"] = "result"
-    id: str
-    run_id: str
-    """The evaluation run; its completions are behind the number."""
-    job_id: str
-    experiment_id: str | None
-    checkpoint_id: str | None
-    """The evaluated checkpoint; null for an imported model."""
-    method: str
-    benchmark: str
-    metric: str
-    decoding: str
-    train_seed: int
-    eval_seed: int | None
-    """null for greedy decoding."""
-    value: float | None
-    """A rate in [0, 1]; null where nothing could be scored."""
-    num_examples: int
-    num_unscored: int
-    """Examples left out because our side failed."""
-    created_at: datetime
-
-
-class SeedValue(Wire):
-    """A train seed's mean over eval seeds."""
-
-    train_seed: int
-    value: float | None
-    num_eval_seeds: int
-    """Eval seeds with a value; 1 for greedy decoding."""
-    std_over_eval_seeds: float | None
-    """Over the eval seeds, ddof = 1; null below two and for greedy decoding."""
-    num_examples: int
-    """Of all eval seeds together."""
-    num_unscored: int
-
-
-class TableRow(Wire):
-    """One cell of the table of results: exact statistics over train seeds, computed when read."""
-
-    method: str
-    benchmark: str
-    metric: str
-    decoding: str
-    mean: float | None
-    """Over train seeds, of the means over eval seeds."""
-    std: float | None
-    """Over train seeds, ddof = 1; null below two."""
-    n: int
-    """Train seeds with a value."""
-    missing_seeds: list[int]
-    """Train seeds that were asked for and have no value (yet)."""
-    std_over_eval_seeds: float | None
-    """Mean over train seeds of the standard deviation over eval seeds; null for greedy decoding."""
-    num_examples: int
-    """Over all seeds."""
-    num_unscored: int
-    """Examples left out, over all seeds."""
-    per_seed: list[SeedValue]
-    """By train seed."""
-
-
-class ResultsTable(Wire):
-    """The table of results of one experiment or job."""
-
-    object: Literal["results_table"] = "results_table"
-    experiment_id: str | None
-    job_id: str | None
-    rows: list[TableRow]
-
-
-class CompletionRead(Wire):
-    """One completion of an evaluation, and what was made of it. Prompt and completion are untrusted text."""
-
-    object: Literal["completion"] = "completion"
-    position: int
-    """0-based, and the cursor."""
-    benchmark: str
-    example_id: str
-    decoding: str
-    train_seed: int
-    eval_seed: int | None
-    prompt: str
-    completion: str
-    reference: str
-    extracted: str | None
-    """The final answer that was found."""
-    verdict: str
-    """correct, wrong, no_answer, timeout, error or skipped."""
-    correct: bool | None
-    """null where our side failed."""
-    truncated: bool
-
-
-class WorkerRead(Wire):
-    """A supervisor process and what it offers."""
-
-    object: Literal["worker"] = "worker"
-    id: str
-    host: str
-    pid: int
-    dispatcher: str
-    queues: list[str]
-    labels: list[str]
-    slots: int
-    gpus: list[int]
-    is_draining: bool
-    """It finishes what it has and takes nothing."""
-    is_alive: bool
-    """It was seen lately."""
-    started_at: datetime
-    last_seen_at: datetime

@@ -22,6 +22,61 @@ class BenchmarkRead(Wire):
     """JSON Schema of its entry in `config.benchmarks`."""
 
 
+class DiffRead(Wire):
+    """A place where two documents differ."""
+
+    object: Literal["difference"] = "difference"
+    pointer: str
+    """JSON Pointer; jobs are named by their name, not by their position."""
+    before: Any = None
+    """null where there was nothing."""
+    after: Any = None
+    """null where there is nothing."""
+
+
+class OutputRead(Wire):
+    """A file that a run published."""
+
+    object: Literal["output"] = "output"
+    name: str
+    """`completions`, `pairs`, `results`, `score`, `rows`, ..."""
+    size_bytes: int
+    media_type: str
+    url: str
+    """Where it is downloaded."""
+
+
+class ScoredRun(Wire):
+    """One run of a score job."""
+
+    id: str
+    seed: int
+    state: str
+    error: str | None
+    """Why it failed."""
+    figures: dict[str, Any] | None
+    """The figures; null before it succeeded."""
+    rows_url: str | None
+    """Where the graded rows are downloaded, JSON Lines."""
+
+
+class ScoreRead(Wire):
+    """Outputs that existed already, graded."""
+
+    object: Literal["score"] = "score"
+    id: str
+    """Of the job that grades."""
+    name: str
+    scoring: str
+    """`math`, `alpaca-eval`, `qa-feedback`, `mmlu` or `completions`."""
+    status: str
+    """Of the job."""
+    figures: dict[str, Any] | None
+    """Those of its only run; null before that succeeded, and where there are several."""
+    runs: list[ScoredRun]
+    created_at: datetime
+
+
 class ApiKeyRead(Wire):
     """An API key, without its secret."""
 
@@ -49,3 +104,23 @@ class LoginLink(Wire):
     path: str
     """Path and query on this server; empty in a replayed reply."""
     expires_in_seconds: int
+
+
+class WorkerRead(Wire):
+    """A supervisor process and what it offers."""
+
+    object: Literal["worker"] = "worker"
+    id: str
+    host: str
+    pid: int
+    dispatcher: str
+    queues: list[str]
+    labels: list[str]
+    slots: int
+    gpus: list[int]
+    is_draining: bool
+    """It finishes what it has and takes nothing."""
+    is_alive: bool
+    """It was seen lately."""
+    started_at: datetime
+    last_seen_at: datetime

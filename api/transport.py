@@ -119,6 +119,17 @@ def document(response: httpx2.Response) -> Any:
         ) from None
 
 
+def content(response: httpx2.Response) -> bytes:
+    """The bytes of a successful answer.
+
+    Raises:
+        ApiFailure: the answer is an error.
+    """
+    if response.status_code >= 300:
+        raise failure(response)
+    return response.content
+
+
 def failure(response: httpx2.Response) -> ApiFailure:
     """An error answer as an exception."""
     try:

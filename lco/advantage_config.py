@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
-from lco.config import Config, ModelSource, RewardModelSource
+from lco.config import Config, Fraction, ModelSource, Optimizer, RewardModelSource
 
 
 class DpoAdvantage(Config):
@@ -33,6 +33,10 @@ GROUP_ESTIMATORS = ("group-normalized", "group-centered", "batch-scaled", "leave
 
 
 class SampledAdvantage(Config):
+    """Advantage of the sampled tokens alone (Eq. 11)."""
+
+
+class ComparedAdvantage(SampledAdvantage):
     """Advantage of the sampled tokens alone (Eq. 11), made of one number per completion."""
 
     estimator: Estimator = "group-normalized"
@@ -41,13 +45,13 @@ class SampledAdvantage(Config):
     `leave-one-out`: r minus the mean of the group's others; `batch-normalized`: z-score over the iteration."""
 
 
-class SparseAdvantage(SampledAdvantage):
+class SparseAdvantage(ComparedAdvantage):
     """Advantage of the sampled tokens alone (Eq. 11), from the rule reward of the whole completion."""
 
     name: Literal["sparse"] = "sparse"
 
 
-class DpoRatioAdvantage(SampledAdvantage):
+class DpoRatioAdvantage(ComparedAdvantage):
     """Advantage of the sampled tokens alone (Eq. 11), from beta_dpo log(pi_dpo / pi_ref) at those tokens."""
 
     name: Literal["dpo-ratio"] = "dpo-ratio"
@@ -68,6 +72,30 @@ class DpoRatioAdvantage(SampledAdvantage):
         return self
 
 
+class GaeAdvantage(SampledAdvantage):
+    """Generalised advantage estimation (arXiv 1506.02438) of the sampled tokens with a critic: a second copy of the
+    policy with a value head, trained beside it. The rule reward stands at the last token.
+    """
+
+    name: Literal["gae"] = "gae"
+    discount: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """gamma per token; 1 is usual for language."""
+    policy_lambda: Fraction = 0.95
+    """lambda of the policy's advantages: 0 trusts the critic after one token, 1 only sampled rewards."""
+    critic_lambda: Fraction = 0.95
+    """lambda of the returns that the critic learns; VC-PPO has 1, Monte-Carlo returns."""
+    kl_weight: NonNegativeFloat = 0.05
+    """Weight of the k1 penalty log(pi_old / pi_0) that each token takes off its reward (TRL's default)."""
+    bootstrap_truncated: bool = False
+    """Continue a truncated completion with the critic's value of its last state, instead of ending it at 0."""
+    value_clip: NonNegativeFloat = 0.2
+    """Farthest a value may move from the one at sampling before its loss stops rewarding it; 0 never clips."""
+    value_pretraining_iterations: NonNegativeInt = 0
+    """First iterations that fit the critic alone, to Monte-Carlo returns of the policy as it stands (VC-PPO)."""
+    critic: Optimizer = Optimizer()
+    """The critic's own optimizer; its loss needs no weight of its own beside it."""
+
+
 Advantage = Annotated[
-    DpoAdvantage | LogprobAdvantage | SparseAdvantage | DpoRatioAdvantage, Field(discriminator="name")
+    DpoAdvantage | LogprobAdvantage | SparseAdvantage | DpoRatioAdvantage | GaeAdvantage, Field(discriminator="name")
 ]

@@ -55,6 +55,47 @@ def z_scored(values_N: Tensor) -> Tensor:
     return (values_N - values_N.mean()) / values_N.std()
 
 
+def without_outliers(values_N: Tensor, num_deviations: float) -> Tensor:
+    """The values, 0 in place of those farther than so many standard deviations (ddof 1) from their mean
+    (StableReinforce's advantage filter, arXiv 2505.02835).
+    """
+    return torch.where(z_scored(values_N).abs() > num_deviations, 0.0, values_N)
+
+
+def generalized_advantages(
+    rewards_N: Tensor,
+    values_N: Tensor,
+    last_values_B: Tensor,
+    num_tokens_B: Tensor,
+    discount: float,
+    gae_lambda: float,
+) -> Tensor:
+    """A_t = sum_{i>=t} (gamma lambda)^(i-t) (r_i + gamma V_{i+1} - V_i) within each sequence (arXiv 1506.02438), `[N]`.
+
+    With lambda 1 they are the discounted rewards to come less V_t; A_t + V_t are the returns that a critic learns.
+
+    Args:
+        values_N: V of the state before each token.
+        last_values_B: V after each sequence's last token: 0 where it ends there.
+    """
+    batch_size, width = len(num_tokens_B), int(num_tokens_B.max())
+    inside_BT = torch.arange(width, device=rewards_N.device)[None] < num_tokens_B[:, None]
+
+    def padded(flat_N: Tensor) -> Tensor:
+        return flat_N.new_zeros(batch_size, width).masked_scatter(inside_BT, flat_N)
+
+    values_BT = padded(values_N)
+    next_BT = torch.cat([values_BT[:, 1:], values_BT.new_zeros(batch_size, 1)], 1)
+    next_BT = next_BT.scatter(1, num_tokens_B[:, None] - 1, last_values_B[:, None].to(next_BT.dtype))
+    deltas_BT = padded(rewards_N) + discount * next_BT - values_BT
+    advantages_BT = torch.zeros_like(values_BT)
+    running_B = values_BT.new_zeros(batch_size)
+    for t in reversed(range(width)):  # padding keeps the sum at 0 until a sequence's last token is reached
+        running_B = torch.where(inside_BT[:, t], deltas_BT[:, t] + discount * gae_lambda * running_B, 0.0)
+        advantages_BT[:, t] = running_B
+    return advantages_BT[inside_BT]
+
+
 def log_probabilities(logits: Tensor) -> Tensor:
     """log softmax over the last axis, in float32 or wider: narrower types cannot resolve a divergence of 1e-3 nats."""
     return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))

@@ -7,21 +7,32 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from lco.advantage_config import GROUP_ESTIMATORS, Advantage, SampledAdvantage
+from lco.advantage_config import (
+    GROUP_ESTIMATORS,
+    Advantage,
+    ComparedAdvantage,
+    GaeAdvantage,
+    SampledAdvantage,
+    SparseAdvantage,
+)
 from lco.baselines import (
     Cispo,
     ClipCov,
     Dapo,
+    Dcpo,
     Gkd,
     Grpo,
     Gspo,
     KlCov,
     MiniLlm,
     Ppo,
+    PpoCritic,
     Reinforce,
     ReinforcePlusPlus,
     ReinforcePlusPlusBaseline,
     Rloo,
+    StableReinforce,
+    VcPpo,
 )
 from lco.config import Config, ExactAnswer, ModelSource, Prompts, Sampling, TrainingStageConfig, Validation
 from lco.metrics import DiagnosticsConfig
@@ -45,7 +56,8 @@ class TopKSupport(Config):
 
 
 def _check_support(support: FullSupport | TopKSupport, advantage: Advantage) -> None:
-    if isinstance(support, TopKSupport) and support.source != "policy" and advantage.name == "sparse":
+    has_model = not isinstance(advantage, SparseAdvantage | GaeAdvantage)
+    if isinstance(support, TopKSupport) and support.source != "policy" and not has_model:
         raise ValueError("support.source: a sparse advantage has no reward model to choose the support; use `policy`")
 
 
@@ -120,7 +132,7 @@ class LcoLogitConfig(LcoConfig):
                 "center: a dense advantage must be centred for an objective on logits, which sees a constant added "
                 "to it (set `center`, or `allow_uncentered` on purpose)"
             )
-        if self.gate_threshold < 0 and self.advantage.name == "sparse":
+        if self.gate_threshold < 0 and isinstance(self.advantage, SparseAdvantage | GaeAdvantage):
             raise ValueError("gate_threshold: the agreement gate needs a dense advantage")
         _check_support(self.support, self.advantage)
         return self
@@ -146,10 +158,14 @@ Algorithm = Annotated[
     | ReinforcePlusPlus
     | ReinforcePlusPlusBaseline
     | Rloo
+    | StableReinforce
     | Ppo
+    | PpoCritic
+    | VcPpo
     | Grpo
     | Gspo
     | Dapo
+    | Dcpo
     | Cispo
     | ClipCov
     | KlCov
@@ -191,12 +207,21 @@ class TrainConfig(TrainingStageConfig):
 
     @model_validator(mode="after")
     def _combination_is_sound(self) -> Self:
+        if self.algorithm.token_reduction == "micro-mean" and self.micro_batch_tokens:
+            raise ValueError("micro_batch_tokens: a mean over micro-batches needs ones of equal size; use 0")
         num_completions = self.prompts_per_iteration * self.group_size
         if num_completions % self.steps_per_epoch:
             raise ValueError(f"steps_per_epoch: must divide the {num_completions} completions of an iteration")
         advantage = self.algorithm.advantage
-        if isinstance(advantage, SampledAdvantage) and advantage.estimator in GROUP_ESTIMATORS and self.group_size < 2:
+        if isinstance(advantage, ComparedAdvantage) and advantage.estimator in GROUP_ESTIMATORS and self.group_size < 2:
             raise ValueError(f"group_size: the {advantage.estimator} advantage needs at least 2 completions per prompt")
+        is_mixed = isinstance(self.algorithm, MiniLlm) and self.algorithm.teacher_mix > 0
+        if is_mixed and (self.sampling.temperature, self.sampling.top_p) != (1.0, 1.0):
+            raise ValueError("sampling: the weights of `teacher_mix` are those of temperature 1 and top_p 1")
+        if isinstance(advantage, GaeAdvantage) and advantage.value_pretraining_iterations >= self.iterations:
+            raise ValueError(
+                f"algorithm.advantage.value_pretraining_iterations: must be fewer than the {self.iterations} iterations"
+            )
         asked = [name for name, is_asked in self.diagnostics.model_dump().items() if is_asked]
         if asked and self.parallel != "ddp":
             raise ValueError(f"diagnostics.{asked[0]}: its own backward passes need `parallel` ddp")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from lco.advantage_config import Advantage, LogprobAdvantage, SampledAdvantage, SparseAdvantage
+from lco.advantage_config import Advantage, ComparedAdvantage, GaeAdvantage, LogprobAdvantage, SparseAdvantage
 from lco.config import Config, Fraction
 
 TokenReduction = Literal["token-mean", "sequence-mean", "sequence-sum", "fixed-length"]
@@ -27,9 +27,13 @@ class PolicyGradientConfig(Config):
     (`sequence-mean`) or sums (`sequence-sum`), or the sum over sequences x `sampling.max_tokens` (`fixed-length`)."""
 
     def _require(self, title: str, *estimators: str) -> None:
-        if not isinstance(self.advantage, SampledAdvantage) or self.advantage.estimator not in estimators:
+        if not isinstance(self.advantage, ComparedAdvantage) or self.advantage.estimator not in estimators:
             known = " or ".join(estimators)
             raise ValueError(f"advantage: {title} is defined with a sampled {known} advantage; use ppo for others")
+
+    def _refuse_critic(self, title: str) -> None:
+        if isinstance(self.advantage, GaeAdvantage):
+            raise ValueError(f"advantage: {title} has no critic; use ppo-critic")
 
 
 class ClippedConfig(PolicyGradientConfig):
@@ -47,18 +51,40 @@ class Reinforce(PolicyGradientConfig):
     name: Literal["reinforce"] = "reinforce"
 
 
-class ReinforcePlusPlus(ClippedConfig):
-    """REINFORCE++ (arXiv 2501.03262): PPO's surrogate without a critic, on A_t z-scored over the iteration's tokens,
-    A_t = r - kl_weight sum_{i>=t} log(pi_old/pi_0).
-    """
+class TokenPenaltyConfig(ClippedConfig):
+    """What REINFORCE++ and StableReinforce share: A_t = r - kl_weight sum_{i>=t} log(pi_old/pi_0)."""
 
-    name: Literal["reinforce-plus-plus"] = "reinforce-plus-plus"
     advantage: Advantage = SparseAdvantage(estimator="reward")
     """The completion's reward, not compared within its group."""
     whiten: bool = True
     """Z-score the advantages over all trained tokens of the iteration: the method's global normalisation."""
     kl_weight: NonNegativeFloat = 0.01
     """Weight of the k1 penalty that each token takes off the reward (OpenRLHF's default)."""
+
+    @model_validator(mode="after")
+    def _has_no_critic(self) -> Self:
+        self._refuse_critic("REINFORCE++")
+        return self
+
+
+class ReinforcePlusPlus(TokenPenaltyConfig):
+    """REINFORCE++ (arXiv 2501.03262): PPO's surrogate without a critic, on A_t z-scored over the iteration's tokens,
+    A_t = r - kl_weight sum_{i>=t} log(pi_old/pi_0).
+    """
+
+    name: Literal["reinforce-plus-plus"] = "reinforce-plus-plus"
+
+
+class StableReinforce(TokenPenaltyConfig):
+    """StableReinforce (R1-Reward, arXiv 2505.02835): REINFORCE++ with the log-ratio clipped before it is exponentiated
+    and without the tokens of outlying advantage. The report's third part, a judge of consistency, is a reward.
+    """
+
+    name: Literal["stable-reinforce"] = "stable-reinforce"
+    pre_clip: Annotated[float, Field(gt=1)] = 1000.0
+    """The log-ratio is clipped to +-log(pre_clip) first: no ratio overflows (the authors' code: 1e-3 to 1e3)."""
+    advantage_filter: PositiveFloat = 3.0
+    """Standard deviations from the iteration's mean beyond which a token's advantage becomes 0."""
 
 
 class ReinforcePlusPlusBaseline(ClippedConfig):
@@ -103,6 +129,44 @@ class Ppo(ClippedConfig):
     """PPO's clipped surrogate (Eq. 3): -min(r_t A_t, clip(r_t, 1 - clip_low, 1 + clip_high) A_t), without a critic."""
 
     name: Literal["ppo"] = "ppo"
+
+    @model_validator(mode="after")
+    def _has_no_critic(self) -> Self:
+        self._refuse_critic("ppo")
+        return self
+
+
+class CriticConfig(ClippedConfig):
+    """What the baselines with a critic share."""
+
+    advantage: GaeAdvantage = GaeAdvantage()
+    """Generalised advantages, and the critic that they need."""
+    whiten: bool = True
+    """Z-score the advantages over all trained tokens of the iteration; returns stay as they are."""
+
+
+class PpoCritic(CriticConfig):
+    """PPO with a critic (arXiv 1707.06347): the clipped surrogate (Eq. 3) on generalised advantages. TRL: lr 3e-6, 4
+    inner epochs, value loss with weight 0.1 on one optimizer.
+    """
+
+    name: Literal["ppo-critic"] = "ppo-critic"
+
+
+class VcPpo(CriticConfig):
+    """VC-PPO (arXiv 2503.01491): PPO whose critic is first fitted alone to Monte-Carlo returns of the fixed policy, and
+    then learns with lambda 1 while the policy keeps 0.95.
+    """
+
+    name: Literal["vc-ppo"] = "vc-ppo"
+    advantage: GaeAdvantage = GaeAdvantage(critic_lambda=1.0, kl_weight=0.0, value_pretraining_iterations=5)
+    """Decoupled lambdas and the critic's pretraining."""
+
+    @model_validator(mode="after")
+    def _critic_is_pretrained(self) -> Self:
+        if self.advantage.value_pretraining_iterations == 0:
+            raise ValueError("advantage.value_pretraining_iterations: VC-PPO pretrains its critic; use ppo-critic")
+        return self
 
 
 class Grpo(ClippedConfig):
@@ -175,6 +239,30 @@ class Dapo(ClippedConfig):
         return self
 
 
+class Dcpo(PolicyGradientConfig):
+    """DCPO (arXiv 2509.02333): GRPO without KL whose clip range follows the token's old probability q: the ratio may
+    move until |r - 1| r q reaches a bound, so that rare tokens have room; rewards are standardised smoothly.
+    """
+
+    name: Literal["dcpo"] = "dcpo"
+    clip_low: PositiveFloat = 0.16
+    """The ratio is clipped below at (1 + sqrt(max(1 - 4 clip_low / q, 0))) / 2."""
+    clip_high: PositiveFloat = 0.2
+    """The ratio is clipped above at (1 + sqrt(1 + 4 clip_high / q)) / 2."""
+    ratio_cap: Annotated[float, Field(gt=1)] = 10.0
+    """Upper bound of every ratio, clipped or not."""
+    smooth_advantages: bool = True
+    """Mix the rewards standardised in the group with those standardised by all rewards that the prompt had so far, and
+    take the mixture nearer 0: groups of equal rewards keep a gradient."""
+    token_reduction: Literal["sequence-mean"] = "sequence-mean"
+    """The mean of each completion's tokens, never over completions' tokens together."""
+
+    @model_validator(mode="after")
+    def _advantage_is_of_a_group(self) -> Self:
+        self._require("DCPO", "group-normalized")
+        return self
+
+
 class Cispo(PolicyGradientConfig):
     """CISPO (arXiv 2506.13585): -sg(min(r_t, ratio_cap)) A_t log pi_theta(a_t|s_t): ratios are clipped, not tokens."""
 
@@ -232,7 +320,8 @@ class Gkd(DistillationConfig):
 
 class MiniLlm(DistillationConfig):
     """MiniLLM (arXiv 2306.08543): reverse KL of whole sequences. KL(pi_theta || p_T) at each step, plus PPO's surrogate
-    on A_t = the mean over later steps i > t of log(p_T(a_i) / pi_old(a_i)). Original: lr 5e-6, 4 inner epochs.
+    on A_t = the mean over later steps i > t of log(p_T(a_i) / pi_old(a_i)); completions are drawn from a mixture with
+    the teacher. Original: lr 5e-6, 4 inner epochs, lm_weight 1 on pre-training text.
     """
 
     name: Literal["minillm"] = "minillm"
@@ -244,3 +333,9 @@ class MiniLlm(DistillationConfig):
     """Add the exact divergence of each step; without it A_t begins with the step's own log-ratio."""
     length_normalized: bool = True
     """Divide the sum of later log-ratios by their number."""
+    teacher_mix: Fraction = 0.2
+    """alpha: tokens are drawn from alpha p_T + (1 - alpha) pi_old; w_t = pi_old / mixture weighs the divergence and
+    enters the ratio. 0 samples from the policy alone."""
+    lm_weight: NonNegativeFloat = 0.0
+    """Weight of the language-modelling term: token mean of -log pi_theta over the demonstrations of the sampled
+    prompts, one beside each completion. Every prompt then needs one."""

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from lco import distributed
 from lco.manifest import Manifest, newest_checkpoint, step_order, sync_directory, write_manifest
+from lco.optimization import Fitting
 from lco.policy import Policy, copy_weights, named_weights
 from lco.stage import Stage
 
 _WEIGHTS = "weights.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
 _BUFFER = "buffer.safetensors"
+_CRITIC = "critic.safetensors"
+_CRITIC_OPTIMIZER = "critic-optimizer.safetensors"
 _STATE = "state.json"
 
 
@@ -32,6 +35,7 @@ def save_checkpoint(
     state: dict[str, Any],
     buffer: dict[str, Tensor] | None,
     keep: int,
+    critic: Fitting | None = None,
 ) -> None:
     """Writes `checkpoints/step-NNNNNN` whole or not at all, and drops those older than the newest `keep`.
 
@@ -40,31 +44,28 @@ def save_checkpoint(
     Args:
         state: counters, as JSON.
         buffer: tensors of a half-used rollout buffer; None between iterations.
+        critic: the second model in training, where there is one.
     """
-    weights, moments = named_weights(policy.model), _optimizer_tensors(optimizer)
+    files = {_WEIGHTS: named_weights(policy.model), _OPTIMIZER: _optimizer_tensors(optimizer)}
+    if critic is not None:
+        files |= {_CRITIC: named_weights(critic.model), _CRITIC_OPTIMIZER: _optimizer_tensors(critic.optimizer)}
+    if buffer is not None:
+        files[_BUFFER] = buffer
     if distributed.rank() == 0:
-        _write_checkpoint(stage, step, weights, moments, state, buffer, keep)
+        _write_checkpoint(stage, step, files, state, keep)
     distributed.wait()
 
 
 def _write_checkpoint(
-    stage: Stage,
-    step: int,
-    weights: dict[str, Tensor],
-    moments: dict[str, Tensor],
-    state: dict[str, Any],
-    buffer: dict[str, Tensor] | None,
-    keep: int,
+    stage: Stage, step: int, files: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: int
 ) -> None:
     root = stage.run_dir / "checkpoints"
     final = root / f"step-{step:06d}"
     temporary = root / f".step-{step:06d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(weights, temporary / _WEIGHTS)
-    save_file(moments, temporary / _OPTIMIZER)
-    if buffer is not None:
-        save_file(buffer, temporary / _BUFFER)
+    for name, tensors in files.items():
+        save_file(tensors, temporary / name)
     (temporary / _STATE).write_text(json.dumps(state))
     names = sorted(path.name for path in temporary.iterdir())
     write_manifest(temporary, step=step, outputs={}, include=names)
@@ -79,7 +80,7 @@ def _write_checkpoint(
 
 
 def restore_checkpoint(
-    stage: Stage, policy: Policy, optimizer: torch.optim.Optimizer
+    stage: Stage, policy: Policy, optimizer: torch.optim.Optimizer, critic: Fitting | None = None
 ) -> tuple[int, dict[str, Any], dict[str, Tensor] | None]:
     """Loads the newest verified checkpoint of this run into policy and optimizer.
 
@@ -92,6 +93,9 @@ def restore_checkpoint(
     directory = manifest.directory
     copy_weights(directory / _WEIGHTS, policy.model)
     _load_optimizer(optimizer, load_file(directory / _OPTIMIZER))
+    if critic is not None:
+        copy_weights(directory / _CRITIC, critic.model)
+        _load_optimizer(critic.optimizer, load_file(directory / _CRITIC_OPTIMIZER))
     buffer_path = directory / _BUFFER
     buffer = None
     if buffer_path.exists():

@@ -32,7 +32,7 @@ class Config(BaseModel):
 class Source:
     """Marks a string field that names an input: what the platform resolves to a path before a run starts."""
 
-    kind: Literal["model", "reward-model", "data"]
+    kind: Literal["model", "reward-model", "data", "completions"]
 
 
 _SOURCE = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
@@ -45,6 +45,9 @@ RewardModelSource = Annotated[str, Source("reward-model"), _SOURCE]
 
 DataSource = Annotated[str, Source("data"), _SOURCE]
 """A JSON Lines file: a path; over HTTP `job:NAME` (pairs) or `data:RELATIVE/PATH` below the operator's data root."""
+
+CompletionsSource = Annotated[str, Source("completions"), _SOURCE]
+"""An evaluation's `completions.jsonl`: a path; over HTTP `job:NAME` or `data:RELATIVE/PATH`."""
 
 
 def sources(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Source, str]]:
@@ -71,7 +74,11 @@ def _source_of(field: FieldInfo) -> Source | None:
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Extraction = Literal["last-equals", "boxed", "final-number"]
+Extraction = Literal["last-equals", "boxed", "final-number", "any"]
+"""Where the final answer stands: after the last `=`; in the last box or the line that declares it; the last number;
+or in the last answer pattern of any kind."""
+Comparison = Literal["exact", "math"]
+"""`exact`: equal numbers or equal text, without any process. `math`: formulas too, by computer algebra in processes."""
 
 
 class Sums(Config):
@@ -272,6 +279,9 @@ class TrainingStageConfig(StageConfig):
     micro_batch_size: PositiveInt = 64
     """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
     (unless an algorithm's `token_reduction` is `micro-mean`)."""
+    micro_batch_tokens: NonNegativeInt = 0
+    """Most tokens per forward and backward pass, padding counted (a longer sequence goes alone); 0 for no such limit.
+    `micro_batch_size` holds as well."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
     sharded over them (`fsdp2`). The numbers are the same."""

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from lco.advantages import log_mass_outside, support_moments
 from lco.algorithms import LcoConfig, LcoKld, LcoLch, LcoLogitConfig
-from lco.baselines import ClippedConfig, DistillationConfig, MiniLlm
+from lco.baselines import DistillationConfig
 from lco.distillation import teacher_log_probs
 from lco.distributed import whole
 from lco.log_probs import action_log_probs, kl_divergence
-from lco.policy_gradients import importance_ratio
+from lco.policy_gradients import RatioConfig, clip_bounds, importance_ratio
 from lco.rollout import Batch, Rollout, Support
 from lco.targets import fitted_and_target, target_log_probs
 
@@ -73,10 +73,11 @@ def token_sums(logits_NV: Tensor, batch: Batch, algorithm: object) -> dict[str, 
         sums |= _logit_target_sums(logits_NV, batch, algorithm)
     elif isinstance(algorithm, DistillationConfig):
         sums |= _target_sums(log_probs_NV, teacher_log_probs(batch))
-    if isinstance(algorithm, ClippedConfig | MiniLlm):
+    if isinstance(algorithm, RatioConfig):
         ratio_N = importance_ratio(actions_N, batch, algorithm)
-        above_N = (batch.advantages_N > 0) & (ratio_N > 1 + algorithm.clip_high)
-        below_N = (batch.advantages_N < 0) & (ratio_N < 1 - algorithm.clip_low)
+        low_N, high_N = clip_bounds(batch, algorithm)
+        above_N = (batch.advantages_N > 0) & (ratio_N > high_N)
+        below_N = (batch.advantages_N < 0) & (ratio_N < low_N)
         sums["clip_fraction"] = (above_N | below_N).float().sum()
     return sums
 
@@ -151,6 +152,7 @@ def rollout_metrics(rollouts: list[Rollout], batch: Batch, group_size: int) -> d
     rewards_GB = torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float64).view(-1, group_size)
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
     count = len(rollouts)
+    advantages_N = batch.advantages_N[: sum(lengths)]  # demonstrations follow the completions
     metrics = {
         "train/reward": rewards_GB.mean().item(),
         "train/reward_std": rewards_GB.std().item() if count > 1 else 0.0,
@@ -158,8 +160,8 @@ def rollout_metrics(rollouts: list[Rollout], batch: Batch, group_size: int) -> d
         "train/completion_tokens": sum(lengths) / count,
         "train/completion_tokens_max": max(lengths),
         "train/truncated": sum(rollout.is_truncated for rollout in rollouts) / count,
-        "train/advantage_std": batch.advantages_N.std().item() if len(batch.advantages_N) > 1 else 0.0,
-        "train/advantage_max": batch.advantages_N.abs().max().item(),
+        "train/advantage_std": advantages_N.std().item() if len(advantages_N) > 1 else 0.0,
+        "train/advantage_max": advantages_N.abs().max().item(),
     }
     if group_size > 1:
         is_flat_G = rewards_GB.amax(1) == rewards_GB.amin(1)

@@ -1,9 +1,12 @@
 """Rollouts -> a `Batch` with advantages: rewards and what the frozen models say, compared, normalised, spread."""
 
+import dataclasses
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from lco.advantage_config import DpoRatioAdvantage, SampledAdvantage
+from lco.advantage_config import ComparedAdvantage, DpoRatioAdvantage, GaeAdvantage, SampledAdvantage
 from lco.advantages import (
     batch_scaled,
     group_centered,
@@ -13,14 +16,29 @@ from lco.advantages import (
     shift_and_divisor,
     sparse,
     sparse_fill,
+    without_outliers,
     z_scored,
 )
 from lco.algorithms import Algorithm, LcoConfig, TrainConfig
-from lco.baselines import ClipCov, Dapo, KlCov, MiniLlm, PolicyGradientConfig, ReinforcePlusPlus, Rloo
+from lco.baselines import (
+    ClipCov,
+    Dapo,
+    Dcpo,
+    KlCov,
+    MiniLlm,
+    PolicyGradientConfig,
+    Rloo,
+    StableReinforce,
+    TokenPenaltyConfig,
+)
+from lco.critic import Critic
+from lco.decoding import MixedPolicy
 from lco.diagnostics import raw_spread, support_metrics
 from lco.distillation import later_log_ratios
+from lco.log_probs import mixture_log_probs
 from lco.policy import Policy
 from lco.policy_gradients import marked_tokens, sequence_sums
+from lco.reward_history import RewardHistory
 from lco.rollout import Batch, Rollout, Support
 from lco.scoring import Scorer
 from lco.seeds import derived_seed, uniforms
@@ -38,8 +56,38 @@ class Estimator:
         self.config = config
         self.policy = policy
         self.scorer = Scorer(config, policy)
+        advantage = config.algorithm.advantage
+        self.critic = Critic(config, advantage, policy.memory) if isinstance(advantage, GaeAdvantage) else None
+        """The critic that generalised advantages are made with; None where there is none."""
+        is_smooth = isinstance(config.algorithm, Dcpo) and config.algorithm.smooth_advantages
+        self._history = RewardHistory() if is_smooth else None
         self.statistics: dict[str, float] = {}
         """What the newest batch's targets report."""
+
+    @property
+    def behaviour(self) -> Policy:
+        """What completions are drawn from: the policy as it stands, or MiniLLM's mixture of it with the teacher."""
+        alpha = self.algorithm.teacher_mix if isinstance(self.algorithm, MiniLlm) else 0.0
+        if alpha == 0:
+            return self.policy
+        assert self.scorer.reward_model is not None
+        return MixedPolicy.of(self.policy, self.scorer.reward_model, alpha=alpha)
+
+    def state(self) -> dict[str, Any]:
+        """What the next iterations' advantages depend on beside the weights, as JSON."""
+        state: dict[str, Any] = {}
+        if self._history:
+            state["reward_history"] = self._history.state()
+        if self.critic:
+            state["critic_num_skipped_in_a_row"] = self.critic.fitting.num_skipped_in_a_row
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint's `state`."""
+        if self._history:
+            self._history = RewardHistory(state.get("reward_history"))
+        if self.critic:
+            self.critic.fitting.num_skipped_in_a_row = state.get("critic_num_skipped_in_a_row", 0)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -54,19 +102,20 @@ class Estimator:
     @torch.no_grad()
     def batch(self, rollouts: list[Rollout], iteration: int = 0) -> Batch:
         """The rollouts of one iteration as one batch, with behaviour log-probabilities and advantages."""
-        batch = self.scorer.batch(rollouts)
         algorithm = self.algorithm
-        if isinstance(algorithm.advantage, SampledAdvantage):
-            batch.advantages_N = self._sampled(algorithm.advantage, rollouts, batch)
+        shown = self._demonstrations(rollouts) if isinstance(algorithm, MiniLlm) and algorithm.lm_weight > 0 else []
+        batch = self.scorer.batch([*rollouts, *shown])
+        advantage = algorithm.advantage
+        if isinstance(advantage, ComparedAdvantage):
+            batch.advantages_N = self._sampled(advantage, rollouts, batch)
+        elif isinstance(advantage, GaeAdvantage):
+            self._assess(advantage, rollouts, batch, iteration)
         if isinstance(algorithm, MiniLlm):
-            batch.advantages_N = later_log_ratios(
-                batch.advantages_N - batch.behaviour_logprobs_N,
-                batch.num_tokens_B,
-                is_inclusive=not algorithm.single_step,
-                length_normalized=algorithm.length_normalized,
-            )
+            self._distil(algorithm, batch, len(rollouts))
         if isinstance(algorithm, PolicyGradientConfig) and algorithm.whiten:
             batch.advantages_N = z_scored(batch.advantages_N)
+        if isinstance(algorithm, StableReinforce):
+            batch.advantages_N = without_outliers(batch.advantages_N, algorithm.advantage_filter)
         if isinstance(algorithm, Dapo) and algorithm.overlong_filter:
             batch.is_kept_B = torch.tensor(
                 [not rollout.is_truncated for rollout in rollouts], device=self.policy.device
@@ -78,7 +127,7 @@ class Estimator:
         if isinstance(algorithm, LcoConfig):
             support = batch.support
             assert support is not None
-            if isinstance(algorithm.advantage, SampledAdvantage):
+            if isinstance(advantage, SampledAdvantage):
                 self._spread(batch, support, algorithm)
             self.statistics = {"train/advantage_std_steps": raw_spread(support)}
             shift_N1, divisor_N1 = shift_and_divisor(
@@ -93,7 +142,45 @@ class Estimator:
             self.statistics |= support_metrics(support, algorithm)
         return batch
 
-    def _sampled(self, advantage: SampledAdvantage, rollouts: list[Rollout], batch: Batch) -> Tensor:
+    def _demonstrations(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """The demonstration of each completion's prompt."""
+        shown = []
+        for rollout in rollouts:
+            if not rollout.prompt.demonstration:
+                raise ValueError(f"algorithm.lm_weight: the prompt {rollout.prompt.id} has no demonstration")
+            ids = self.policy.encode_completion(rollout.prompt.demonstration)
+            self.policy.check_fits(rollout.prompt_ids, ids, f"algorithm.lm_weight: the prompt {rollout.prompt.id}")
+            text = rollout.prompt.demonstration
+            shown.append(dataclasses.replace(rollout, completion_ids=ids, completion=text, is_truncated=False))
+        return shown
+
+    def _distil(self, algorithm: MiniLlm, batch: Batch, num_completions: int) -> None:
+        """MiniLLM's advantages and importance weights; further sequences than the completions are demonstrations."""
+        old_N, teacher_N = batch.behaviour_logprobs_N, batch.advantages_N
+        batch.advantages_N = later_log_ratios(
+            teacher_N - old_N,
+            batch.num_tokens_B,
+            is_inclusive=not algorithm.single_step,
+            length_normalized=algorithm.length_normalized,
+        )
+        if algorithm.teacher_mix > 0:
+            batch.importance_N = (old_N - mixture_log_probs(old_N, teacher_N, algorithm.teacher_mix)).exp()
+        if len(batch.num_tokens_B) > num_completions:
+            batch.is_demonstration_B = torch.arange(len(batch.num_tokens_B), device=old_N.device) >= num_completions
+            is_shown_N = batch.is_demonstration_B.repeat_interleave(batch.num_tokens_B)
+            batch.advantages_N = batch.advantages_N.masked_fill(is_shown_N, 0.0)
+
+    def _assess(self, advantage: GaeAdvantage, rollouts: list[Rollout], batch: Batch, iteration: int) -> None:
+        """Values, returns and generalised advantages of the rewards less the penalty of each token."""
+        assert self.critic is not None
+        rewards_N = -advantage.kl_weight * (batch.behaviour_logprobs_N - batch.reference_logprobs_N)
+        device = self.policy.device
+        last_B = batch.num_tokens_B.cumsum(0) - 1
+        rewards_N[last_B] += torch.tensor([rollout.reward for rollout in rollouts], device=device)
+        is_truncated_B = torch.tensor([rollout.is_truncated for rollout in rollouts], device=device)
+        self.critic.assess(batch, rewards_N, is_truncated_B, iteration)
+
+    def _sampled(self, advantage: ComparedAdvantage, rollouts: list[Rollout], batch: Batch) -> Tensor:
         """The advantage of each sampled token from its completion's reward, or from its own DPO ratio, `[N]`."""
         algorithm, num_tokens_B = self.algorithm, batch.num_tokens_B
         kl_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
@@ -109,13 +196,28 @@ class Estimator:
             if isinstance(algorithm, Dapo):
                 max_tokens = self.config.sampling.max_tokens
                 rewards_B = rewards_B + overlong_penalty(num_tokens_B, max_tokens, algorithm.overlong_share)
-            advantages_N = self._compared(advantage, rewards_B).repeat_interleave(num_tokens_B)
-        if isinstance(algorithm, ReinforcePlusPlus) and algorithm.kl_weight > 0:
+            advantages_B = (
+                self._smoothed(self._history, rollouts, rewards_B)
+                if self._history
+                else self._compared(advantage, rewards_B)
+            )
+            advantages_N = advantages_B.repeat_interleave(num_tokens_B)
+        if isinstance(algorithm, TokenPenaltyConfig) and algorithm.kl_weight > 0:
             to_come_N = later_log_ratios(kl_N, num_tokens_B, is_inclusive=True, length_normalized=False)
             advantages_N = advantages_N - algorithm.kl_weight * to_come_N
         return advantages_N
 
-    def _compared(self, advantage: SampledAdvantage, rewards_B: Tensor) -> Tensor:
+    def _smoothed(self, history: RewardHistory, rollouts: list[Rollout], rewards_B: Tensor) -> Tensor:
+        """DCPO's advantages of each completion, which then belong to the prompts' history, `[B]`."""
+        size, rewards = self.config.group_size, rewards_B.tolist()
+        advantages = [
+            advantage
+            for start in range(0, len(rollouts), size)
+            for advantage in history.smoothed(rollouts[start].prompt.id, rewards[start : start + size])
+        ]
+        return torch.tensor(advantages, device=rewards_B.device)
+
+    def _compared(self, advantage: ComparedAdvantage, rewards_B: Tensor) -> Tensor:
         """The advantage of each completion from the rewards of all, `[B]`."""
         match advantage.estimator:
             case "group-normalized":

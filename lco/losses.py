@@ -18,20 +18,24 @@ from lco.baselines import (
     Cispo,
     ClipCov,
     Dapo,
+    Dcpo,
     Gkd,
     Grpo,
     Gspo,
     KlCov,
     MiniLlm,
     Ppo,
+    PpoCritic,
     Reinforce,
     ReinforcePlusPlus,
     ReinforcePlusPlusBaseline,
     Rloo,
+    StableReinforce,
+    VcPpo,
 )
 from lco.distillation import gkd, minillm
 from lco.log_probs import action_log_probs, kl_divergence
-from lco.policy_gradients import cispo, clip_cov, grpo, gspo, kl_cov, ppo, reinforce, reinforce_baseline, rloo
+from lco.policy_gradients import cispo, clip_cov, dcpo, grpo, gspo, kl_cov, ppo, reinforce, reinforce_baseline, rloo
 from lco.rollout import Batch
 from lco.targets import fitted_and_target, target_log_probs
 
@@ -127,10 +131,14 @@ LOSSES: dict[type, Callable[[Tensor, Batch, Any], Tensor]] = {
     ReinforcePlusPlus: ppo,
     ReinforcePlusPlusBaseline: reinforce_baseline,
     Rloo: rloo,
+    StableReinforce: ppo,
     Ppo: ppo,
+    PpoCritic: ppo,
+    VcPpo: ppo,
     Grpo: grpo,
     Gspo: gspo,
     Dapo: ppo,
+    Dcpo: dcpo,
     Cispo: cispo,
     ClipCov: clip_cov,
     KlCov: kl_cov,

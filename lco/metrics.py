@@ -186,6 +186,33 @@ METRICS: dict[str, Metric] = {
         "an iteration's first",
         is_logged=True,
     ),
+    "train/value_loss": Metric(
+        "Value loss",
+        "the critic's loss `max((V - R)^2, (V_clipped - R)^2) / 2`, reduced as the policy's",
+        "`loss/value_avg`; `critic/vf_loss`",
+        "`gae` advantage",
+        is_logged=True,
+    ),
+    "train/explained_variance": Metric(
+        "Explained variance",
+        "1 - Var(R - V) / Var(R) over the step's tokens, before the critic's update",
+        "; `critic/vf_explained_var`",
+        "`gae` advantage, unless all returns are equal",
+        is_logged=True,
+    ),
+    "train/value_clip_fraction": Metric(
+        "Value clip fraction",
+        "share of tokens whose clipped value decides the critic's loss",
+        "`val/clipfrac_avg`; `critic/vf_clipfrac`",
+        "`gae` advantage",
+    ),
+    "train/critic_grad_norm": Metric(
+        "Gradient norm, critic",
+        "Euclidean norm of the critic's gradient, before clipping",
+        "; `critic/grad_norm`",
+        "`gae` advantage",
+    ),
+    "train/critic_learning_rate": Metric("Learning rate, critic", "of this step", "; `critic/lr`", "`gae` advantage"),
     "train/num_tokens": Metric("Trained tokens", "tokens of the step", "`num_tokens`; `perf/total_num_tokens`"),
     "train/grad_norm_positive": Metric(
         "Gradient norm, A > 0",

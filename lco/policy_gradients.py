@@ -4,6 +4,8 @@ Every function maps `(logits_NV, batch, config)` to `loss_N`; a method whose act
 of its tokens the completion's loss. Shapes: B sequences, N tokens of all sequences one after another, V vocabulary.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from lco.baselines import (
     Cispo,
     ClipCov,
     ClippedConfig,
+    Dcpo,
     Grpo,
     Gspo,
     KlCov,
@@ -18,6 +21,7 @@ from lco.baselines import (
     Reinforce,
     ReinforcePlusPlusBaseline,
     Rloo,
+    StableReinforce,
 )
 from lco.log_probs import action_log_probs
 from lco.rollout import Batch
@@ -34,9 +38,14 @@ def sequence_sums(values_N: Tensor, num_tokens_B: Tensor) -> Tensor:
     return values_N.new_zeros(len(num_tokens_B)).index_add(0, sequence_N, values_N)
 
 
-def importance_ratio(log_probs_N: Tensor, batch: Batch, config: ClippedConfig | MiniLlm) -> Tensor:
+RatioConfig = ClippedConfig | MiniLlm | Dcpo
+"""The algorithms that clip an importance ratio."""
+
+
+def importance_ratio(log_probs_N: Tensor, batch: Batch, config: RatioConfig) -> Tensor:
     """pi_theta / pi_old as the algorithm means it, `[N]`: of the token; of the completion (RLOO); its tokens' geometric
-    mean (GSPO).
+    mean (GSPO); of the token, bounded before it is exponentiated (StableReinforce). Of a token drawn from a
+    mixture it is pi_theta over that mixture.
     """
     log_ratio_N = log_probs_N - batch.behaviour_logprobs_N
     if isinstance(config, Rloo):
@@ -44,25 +53,46 @@ def importance_ratio(log_probs_N: Tensor, batch: Batch, config: ClippedConfig | 
     elif isinstance(config, Gspo) or (isinstance(config, Grpo) and config.ratio_level == "sequence"):
         mean_B = sequence_sums(log_ratio_N, batch.num_tokens_B) / batch.num_tokens_B.clamp(min=1)
         log_ratio_N = mean_B.repeat_interleave(batch.num_tokens_B)
-    return log_ratio_N.exp()
+    elif isinstance(config, StableReinforce):
+        log_ratio_N = log_ratio_N.clamp(-math.log(config.pre_clip), math.log(config.pre_clip))
+    return log_ratio_N.exp() if batch.importance_N is None else log_ratio_N.exp() * batch.importance_N
 
 
-def clipped_surrogate(
-    ratio_N: Tensor, advantages_N: Tensor, config: ClippedConfig | MiniLlm, ratio_cap: float = 0.0
-) -> Tensor:
-    """-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), the first r at most `ratio_cap` unless that is 0."""
-    clipped_N = ratio_N.clamp(1 - config.clip_low, 1 + config.clip_high)
+def clip_bounds(batch: Batch, config: RatioConfig) -> tuple[Tensor, Tensor]:
+    """The ratio's lower and upper bound at each token, `[N]` each.
+
+    DCPO's follow from |r - 1| r q <= clip_low or clip_high with q = pi_old(a_t|s_t) (arXiv 2509.02333); the others'
+    are 1 - clip_low and 1 + clip_high.
+    """
+    if isinstance(config, Dcpo):
+        probs_N = batch.behaviour_logprobs_N.exp()
+        low_N = (1 + (1 - 4 * config.clip_low / probs_N).clamp(min=0).sqrt()) / 2
+        high_N = (1 + (1 + 4 * config.clip_high / probs_N).sqrt()) / 2
+        return low_N, high_N.clamp(max=config.ratio_cap)
+    ones_N = torch.ones_like(batch.behaviour_logprobs_N)
+    return ones_N * (1 - config.clip_low), ones_N * (1 + config.clip_high)
+
+
+def clipped_surrogate(ratio_N: Tensor, batch: Batch, config: RatioConfig, ratio_cap: float = 0.0) -> Tensor:
+    """-min(r A, clip(r) A) with the bounds of `clip_bounds`, the first r at most `ratio_cap` unless that is 0."""
+    clipped_N = ratio_N.clamp(*clip_bounds(batch, config))
     if ratio_cap:
         ratio_N = ratio_N.clamp(max=ratio_cap)
-    return -torch.minimum(ratio_N * advantages_N, clipped_N * advantages_N)
+    return -torch.minimum(ratio_N * batch.advantages_N, clipped_N * batch.advantages_N)
 
 
 def ppo(logits_NV: Tensor, batch: Batch, config: ClippedConfig) -> Tensor:
-    """-min(r_t A_t, clip(r_t, 1 - clip_low, 1 + clip_high) A_t) (Eq. 3); DAPO's and REINFORCE++'s as well, whose other
-    parts are in advantages, sampling and weights.
+    """-min(r_t A_t, clip(r_t, 1 - clip_low, 1 + clip_high) A_t) (Eq. 3); also DAPO's, REINFORCE++'s, StableReinforce's
+    and that of PPO with a critic, whose other parts are in advantages, sampling and weights.
     """
     ratio_N = importance_ratio(action_log_probs(logits_NV, batch.actions_N), batch, config)
-    return clipped_surrogate(ratio_N, batch.advantages_N, config)
+    return clipped_surrogate(ratio_N, batch, config)
+
+
+def dcpo(logits_NV: Tensor, batch: Batch, config: Dcpo) -> Tensor:
+    """PPO's surrogate with bounds that follow the token's old probability (arXiv 2509.02333)."""
+    ratio_N = importance_ratio(action_log_probs(logits_NV, batch.actions_N), batch, config)
+    return clipped_surrogate(ratio_N, batch, config, config.ratio_cap)
 
 
 def rloo(logits_NV: Tensor, batch: Batch, config: Rloo) -> Tensor:
@@ -78,7 +108,7 @@ def gspo(logits_NV: Tensor, batch: Batch, config: Gspo) -> Tensor:
 def reinforce_baseline(logits_NV: Tensor, batch: Batch, config: ReinforcePlusPlusBaseline) -> Tensor:
     """PPO's surrogate plus kl_weight times k2 = (log pi_theta - log pi_0)^2 / 2 (arXiv 2501.03262)."""
     log_probs_N = action_log_probs(logits_NV, batch.actions_N)
-    surrogate_N = clipped_surrogate(importance_ratio(log_probs_N, batch, config), batch.advantages_N, config)
+    surrogate_N = clipped_surrogate(importance_ratio(log_probs_N, batch, config), batch, config)
     return surrogate_N + config.kl_weight * (log_probs_N - batch.reference_logprobs_N) ** 2 / 2
 
 
@@ -89,7 +119,7 @@ def grpo(logits_NV: Tensor, batch: Batch, config: Grpo) -> Tensor:
     """
     log_probs_N = action_log_probs(logits_NV, batch.actions_N)
     ratio_N = importance_ratio(log_probs_N, batch, config)
-    surrogate_N = clipped_surrogate(ratio_N, batch.advantages_N, config, config.ratio_cap)
+    surrogate_N = clipped_surrogate(ratio_N, batch, config, config.ratio_cap)
     if config.kl_weight == 0:
         return surrogate_N
     gap_N = batch.reference_logprobs_N - log_probs_N

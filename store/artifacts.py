@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from lco.manifest import read_manifest
+from lco.manifest import MANIFEST, read_manifest
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id
 from store.models.record import Checkpoint
@@ -104,12 +104,16 @@ def data_file(settings: Settings, relative: str) -> Path:
     return root / relative
 
 
+_ROLES = {"model": "model", "reward-model": "model", "data": "pairs", "completions": "completions"}
+"""What an input needs -> the output of the job that it names."""
+
+
 def published_output(settings: Settings, run_id: UUID, attempt: int, role: str) -> Path:
     """A finished run's output, after every file of its directory was checked against its manifest.
 
     Args:
         attempt: the run's `output_attempt`.
-        role: `model`, `pairs`, `results` or `completions`.
+        role: `model`, `pairs`, `results`, `completions`, `score` or `rows`.
 
     Raises:
         ValueError: nothing is published, the directory is damaged, or it has no such output.
@@ -121,6 +125,18 @@ def published_output(settings: Settings, run_id: UUID, attempt: int, role: str) 
     if role not in manifest.outputs:
         raise ValueError(f"{encode_id('run', run_id)} has no output {role!r}")
     return below(directory, manifest.outputs[role])
+
+
+def published_files(settings: Settings, run_id: UUID, attempt: int) -> dict[str, Path]:
+    """Role -> file of a finished run's outputs that are files, without a look into them; empty where none is published
+    or the run's directory is gone.
+    """
+    directory = run_directory(settings, run_id, attempt)
+    if attempt == 0 or not (directory / MANIFEST).is_file():
+        return {}
+    outputs = read_manifest(directory, is_checked=False).outputs
+    places = {role: below(directory, relative) for role, relative in outputs.items()}
+    return {role: place for role, place in places.items() if place.is_file() and not place.is_symlink()}
 
 
 def resolve_reference(
@@ -150,7 +166,7 @@ def resolve_reference(
     run = serving_run(session, job_id, seed)
     if run is None:
         raise ValueError(f"job {reference.value} has no run of seed {seed}")
-    return published_output(settings, run.id, run.output_attempt, "pairs" if reference.source == "data" else "model")
+    return published_output(settings, run.id, run.output_attempt, _ROLES[reference.source])
 
 
 def resolved_config(session: Session, settings: Settings, claim: Claim) -> dict[str, Any]:

@@ -22,7 +22,8 @@ GIVES = {
     "train": frozenset({"model"}),
     "dpo": frozenset({"model", "reward-model"}),
     "pairs": frozenset({"data"}),
-    "evaluation": frozenset[str](),
+    "evaluation": frozenset({"completions"}),
+    "score": frozenset[str](),
 }
 """What the output of a kind of job can be an input as."""
 
@@ -32,6 +33,9 @@ class ServingRun:
     """The run whose output an input takes."""
 
     id: UUID
+    """Whose directory holds the output: the run itself, or the one that it reused."""
+    run_id: UUID
+    """The run itself: what is waited for."""
     state: str
     output_attempt: int
 
@@ -72,13 +76,17 @@ def serving_run(session: Session, job_id: UUID, seed: int, *, lock: bool = False
     Args:
         lock: keep the run from ending before this transaction does.
     """
-    query = select(Run.id, Run.seed, Run.state, Run.output_attempt).where(Run.job_id == job_id).order_by(Run.id)
+    query = (
+        select(Run.id, Run.reused_run_id, Run.seed, Run.state, Run.output_attempt)
+        .where(Run.job_id == job_id)
+        .order_by(Run.id)
+    )
     if lock:
         query = query.with_for_update(read=True)
     rows = session.execute(query).all()
     for row in rows:
         if row.seed == seed or len(rows) == 1:
-            return ServingRun(row.id, row.state, row.output_attempt)
+            return ServingRun(row.reused_run_id or row.id, row.id, row.state, row.output_attempt)
     return None
 
 

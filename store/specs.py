@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
 from evaluation.config import EvalConfig
+from evaluation.score_config import ScoreConfig, Scoring
 from lco.algorithms import TrainConfig
 from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig, sources
 
@@ -42,6 +43,7 @@ _ALLOWED = {
     "model": ("job-name", "job-id", "checkpoint-id", "model"),
     "reward-model": ("job-name", "job-id", "checkpoint-id"),
     "data": ("job-name", "job-id", "data"),
+    "completions": ("job-name", "job-id", "data"),
 }
 
 
@@ -51,7 +53,7 @@ class Reference:
 
     pointer: tuple[str, ...]
     """Where it stands in the config: keys from the top."""
-    source: Literal["model", "reward-model", "data"]
+    source: Literal["model", "reward-model", "data", "completions"]
     """What the stage needs."""
     scheme: str
     """`job-name`, `job-id`, `checkpoint-id`, `model` or `data`."""
@@ -90,9 +92,22 @@ class Resources(Config):
     """What a run needs of the worker that takes it."""
 
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    """GPUs; the run's process sees exactly these. The stages run on one so far."""
+    """GPUs; the run sees exactly these, with one process each. An evaluation runs on one at most."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that share the run's work on the CPU, where `gpus` is 0."""
     labels: Annotated[list[Name], Field(max_length=16)] = []
     """Labels that the worker must offer."""
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that the run is started as."""
+        return max(self.gpus, self.processes)
+
+    @model_validator(mode="after")
+    def _a_gpu_has_one_process(self) -> Self:
+        if self.gpus and self.processes > 1:
+            raise ValueError("processes: with `gpus` there is one process for each; leave it out")
+        return self
 
 
 def _reject_seed(config: StageConfig) -> StageConfig:
@@ -169,8 +184,42 @@ class EvaluationSpec(_JobSpec):
     config: Annotated[EvalConfig, _NoSeed]
     """The stage's configuration."""
 
+    @model_validator(mode="after")
+    def _is_one_process(self) -> Self:
+        if self.resources.num_processes > 1:
+            raise ValueError("resources: an evaluation is one process; ask for one GPU at most")
+        return self
 
-JobSpec = Annotated[SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec, Field(discriminator="kind")]
+
+class ScoreSpec(_JobSpec):
+    """Outputs that exist already, graded."""
+
+    kind: Literal["score"]
+    config: Annotated[ScoreConfig, _NoSeed]
+    """The stage's configuration."""
+
+
+class ScoreRequest(Config):
+    """Outputs to be graded, as `POST /v1/scores` takes them."""
+
+    scoring: Scoring
+    """What is graded, and how."""
+    name: Name = "score"
+    """Name of the job."""
+    method: Annotated[str, Field(max_length=64)] = ""
+    """The name under which the figures are tabled; empty takes the job's."""
+    metadata: Metadata = {}
+    """Labels of one's own."""
+
+    def spec(self) -> ScoreSpec:
+        """The job that grades them."""
+        config = ScoreConfig(scoring=self.scoring)
+        return ScoreSpec(kind="score", name=self.name, method=self.method, metadata=self.metadata, config=config)
+
+
+JobSpec = Annotated[
+    SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec | ScoreSpec, Field(discriminator="kind")
+]
 
 
 class ExperimentSpec(Config):
@@ -180,10 +229,12 @@ class ExperimentSpec(Config):
     """Name of the experiment."""
     description: Annotated[str, Field(max_length=2000)] = ""
     """What it is for."""
-    jobs: Annotated[list[JobSpec], Field(min_length=1, max_length=256)]
+    jobs: Annotated[list[JobSpec], Field(min_length=1, max_length=1000)]
     """The jobs, in any order."""
     metadata: Metadata = {}
     """Labels of one's own."""
+    reuse: bool = True
+    """Take over the outputs of runs that did the same already: equal configuration, train seed, inputs and program."""
 
     @model_validator(mode="after")
     def _graph_is_sound(self) -> Self:

@@ -1,6 +1,7 @@
 """Submission: a spec becomes a job, its runs, their dependencies and the first event, in the caller's transaction."""
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select
@@ -8,12 +9,14 @@ from sqlalchemy.orm import Session
 
 from store.artifacts import data_file, model_directory
 from store.database import database_time
-from store.effects import Happening, settle
+from store.effects import Happening, settle, state_event
+from store.endpoints import check_endpoints
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id, new_id
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
+from store.reuse import content_hash, copy_results, finished_run
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
@@ -33,17 +36,31 @@ def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
     return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
 
 
-def submit_experiment(session: Session, spec: ExperimentSpec, settings: Settings) -> Experiment:
+def submit_experiment(
+    session: Session,
+    spec: ExperimentSpec,
+    settings: Settings,
+    *,
+    document: dict[str, Any] | None = None,
+    cloned_from: UUID | None = None,
+) -> Experiment:
     """An experiment with all its jobs.
+
+    Args:
+        document: what was submitted, where that is more than the spec: a matrix.
+        cloned_from: the experiment that this one is a changed copy of.
 
     Raises:
         Invalid: as for `submit_job`.
     """
+    if document is None:
+        document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
     experiment = Experiment(
         name=spec.name,
         description=spec.description,
-        document=spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}}),
+        document=document,
         details=dict(spec.metadata),
+        cloned_from=cloned_from,
         created_at=database_time(session),
     )
     session.add(experiment)
@@ -53,7 +70,13 @@ def submit_experiment(session: Session, spec: ExperimentSpec, settings: Settings
     for job in in_order(spec.jobs):
         pointer = f"/jobs/{positions[job.name]}"
         siblings[job.name] = _submit(
-            session, job, settings, experiment_id=experiment.id, siblings=siblings, pointer=pointer
+            session,
+            job,
+            settings,
+            experiment_id=experiment.id,
+            siblings=siblings,
+            pointer=pointer,
+            is_reused=spec.reuse,
         )
     return experiment
 
@@ -66,10 +89,12 @@ def _submit(
     experiment_id: UUID | None,
     siblings: Mapping[str, Job],
     pointer: str,
+    is_reused: bool = False,
 ) -> Job:
     for position, seed in enumerate(spec.seeds):
         if seed > _MAX_SEED:
             raise Invalid(f"{pointer}/seeds/{position}", f"seeds end at {_MAX_SEED}")
+    check_endpoints(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
         here = f"{pointer}/config/" + "/".join(reference.pointer)
@@ -96,8 +121,12 @@ def _submit(
     session.flush()
     runs = []
     edges = []
+    happenings: list[Happening] = []
+    reused: dict[UUID, UUID] = {}
     for seed in spec.seeds:
         run_id = new_id()
+        content = content_hash(session, settings, spec, seed, experiment_id)
+        twin = finished_run(session, settings, content) if is_reused else None
         needs = _needed_runs(session, list(needed_jobs), seed, f"{pointer}/seeds")
         unfinished = sum(not is_finished for is_finished in needs.values())
         edges += [{"run_id": run_id, "needs_id": needs_id} for needs_id in needs]
@@ -112,18 +141,38 @@ def _submit(
                 "num_gpus": spec.resources.gpus,
                 "labels": list(spec.resources.labels),
                 "state": RunState.BLOCKED if unfinished else RunState.QUEUED,
+                "status_reason": "",
                 "blocked_on": unfinished,
+                "output_attempt": 0,
+                "content_hash": content,
+                "reused_run_id": None,
+                "finished_at": None,
                 "available_at": moment,
                 "created_at": moment,
                 "queued_at": None if unfinished else moment,
             }
         )
+        if twin is not None:
+            reason = f"took over the output of {encode_id('run', twin.id)}, which did the same"
+            runs[-1] |= {
+                "state": RunState.SUCCEEDED,
+                "status_reason": reason,
+                "blocked_on": 0,
+                "output_attempt": twin.output_attempt,
+                "reused_run_id": twin.id,
+                "finished_at": moment,
+            }
+            reused[run_id] = twin.id
+            happenings.append(state_event(run_id, job.id, seed, 0, RunState.SUCCEEDED, reason))
     session.execute(insert(Run), runs)
     if edges:
         session.execute(insert(RunDependency), edges)
     message = f"{spec.kind} job {spec.name} with {len(runs)} run{'s' if len(runs) > 1 else ''}"
     data = {"seeds": list(spec.seeds), "kind": spec.kind}
-    settle(session, [Happening(job_id=job.id, type="job.created", message=message, data=data)])
+    for run_id, source in reused.items():
+        values = {"run_id": run_id, "job_id": job.id, "experiment_id": experiment_id, "method": job.method}
+        copy_results(session, source, values)
+    settle(session, [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings])
     session.refresh(job)
     return job
 
@@ -170,7 +219,7 @@ def _check_seeds(session: Session, job_id: UUID, seeds: list[int], reference: Re
         if run is None:
             raise Invalid(here, f"{reference.value} has no run of seed {seed}")
         if run.state in TERMINAL and run.state != RunState.SUCCEEDED:
-            run_name = encode_id("run", run.id)
+            run_name = encode_id("run", run.run_id)
             raise Invalid(here, f"{run_name}, the run of {reference.value} for seed {seed}, is {run.state}")
 
 
@@ -181,5 +230,5 @@ def _needed_runs(session: Session, job_ids: list[UUID], seed: int, here: str) ->
         run = serving_run(session, job_id, seed, lock=True)
         if run is None:
             raise Invalid(here, f"{encode_id('job', job_id)} has no run of seed {seed}")
-        needs[run.id] = run.state == RunState.SUCCEEDED
+        needs[run.run_id] = run.state == RunState.SUCCEEDED
     return needs

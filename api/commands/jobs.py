@@ -8,11 +8,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from api import calls, schemas
+from api import calls, result_schemas, schemas
 from api.client import Client
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import watch_until_end
+from api.figures import column_labels, figure
 
 
 def submit(options: Namespace) -> int:
@@ -23,9 +24,15 @@ def submit(options: Namespace) -> int:
         seeds = _seeds(options.seeds)
         for job in document["jobs"] if is_experiment else [document]:
             job["seeds"] = seeds
+    if options.no_reuse:
+        if not is_experiment:
+            raise UsageError("--no-reuse is for experiments; a job of its own always runs")
+        document["reuse"] = False
     with Client() as client:
         found = client.submit_experiment(document) if is_experiment else client.submit(document)
         print(found.id)
+        if isinstance(found, schemas.ExperimentRead) and found.num_reused:
+            print(f"{found.num_reused} of {found.num_runs} runs took over finished outputs", file=sys.stderr)
         if not options.wait:
             return 0
         return watch_until_end(client, found.id)
@@ -166,6 +173,24 @@ def _asked(found: calls.Object, doing: str, done: str) -> int:
     return 0
 
 
+def clone(options: Namespace) -> int:
+    """Submits a changed copy of an experiment."""
+    patch = read_document(Path(options.patch)) if options.patch else {}
+    with Client() as client:
+        print(client.clone_experiment(options.id, patch).id)
+    return 0
+
+
+def diff(options: Namespace) -> int:
+    """Shows what differs between two experiments."""
+    with Client() as client:
+        found = list(client.diff_experiments(options.before, options.after))
+    if options.json:
+        return print_json(found)
+    rows = [[change.pointer, json.dumps(change.before), json.dumps(change.after)] for change in found]
+    return print_table(["place", "before", "after"], rows)
+
+
 def logs(options: Namespace) -> int:
     """Prints the output of a run."""
     with Client() as client:
@@ -201,16 +226,13 @@ def results(options: Namespace) -> int:
     return print_json(table) if options.json else print_results(table)
 
 
-def print_results(table: schemas.ResultsTable) -> int:
+def print_results(table: result_schemas.ResultsTable) -> int:
     """Prints a table of results, rates in percent."""
+    labels = column_labels(table.rows)
     rows = []
     for row in table.rows:
+        label = labels[row.benchmark, row.decoding, row.configuration]
+        mean, std = figure(row.mean, row.unit, 2), figure(row.std, row.unit, 2)
         missing = ",".join(map(str, row.missing_seeds))
-        rows.append(
-            [row.method, row.benchmark, row.metric, row.decoding, _percent(row.mean), _percent(row.std), row.n, missing]
-        )
+        rows.append([row.method, row.benchmark, row.metric, label, mean, std, row.n, missing])
     return print_table(["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", "missing"], rows)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"

@@ -4,20 +4,24 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
-from api import schemas, views
+from api import schemas, service_schemas, views
 from api.auth import requires
-from api.bodies import Body
+from api.bodies import Body, ExperimentBody, SubmittedExperiment, experiment_of
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
-from api.pagination import ListingDep, make_page, page_response
+from api.pagination import ListingDep, cursor, make_page, page_response
 from api.routes.verbs import add_verbs
 from store import control
+from store.documents import differences, merged
+from store.errors import Invalid
 from store.repositories.jobs import Experiments, Jobs
-from store.specs import NAME_PATTERN, ExperimentSpec
+from store.settings import Settings
+from store.specs import NAME_PATTERN
 from store.submission import submit_experiment
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
@@ -25,17 +29,19 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
 @router.post("", operation_id="experiments.create", status_code=201, response_model=schemas.ExperimentRead)
 @requires("write")
-def create(
-    spec: Annotated[Any, Depends(Body(ExperimentSpec, toml=True))], settings: SettingsDep, once: OnceDep
-) -> Response:
-    """Submits several jobs and their dependencies at once."""
+def create(submitted: Annotated[Any, Depends(ExperimentBody())], settings: SettingsDep, once: OnceDep) -> Response:
+    """Submits several jobs and their dependencies at once; templates over the axes of a matrix are expanded."""
+    return once.run(lambda session: _submitted(session, submitted, settings))
 
-    def work(session: Session) -> Reply:
-        experiment = submit_experiment(session, spec, settings)
-        found = views.experiment(session, experiment.id)
-        return Reply(201, found, location=f"/v1/experiments/{found.id}")
 
-    return once.run(work)
+def _submitted(
+    session: Session, submitted: SubmittedExperiment, settings: Settings, cloned_from: UUID | None = None
+) -> Reply:
+    experiment = submit_experiment(
+        session, submitted.spec, settings, document=submitted.document, cloned_from=cloned_from
+    )
+    found = views.experiment(session, experiment.id)
+    return Reply(201, found, location=f"/v1/experiments/{found.id}")
 
 
 @router.get("", operation_id="experiments.list", response_model=schemas.Page[schemas.ExperimentRead])
@@ -60,6 +66,57 @@ def get(request: Request, database: DatabaseDep, exp_id: str) -> Response:
     """One experiment: the graph with live states."""
     with database.read() as session:
         return object_response(request, views.experiment(session, parse_id("exp", exp_id)))
+
+
+@router.get("/{exp_id}/document", operation_id="experiments.document", response_model=dict[str, Any])
+@requires("read")
+def document(database: DatabaseDep, exp_id: str) -> Response:
+    """The document that was submitted: what to edit and submit again."""
+    with database.read() as session:
+        return JSONResponse(Experiments(session).get(parse_id("exp", exp_id)).document)
+
+
+@router.post(
+    "/{exp_id}/clone", operation_id="experiments.clone", status_code=201, response_model=schemas.ExperimentRead
+)
+@requires("write")
+def clone(
+    exp_id: str, patch: Annotated[Any, Depends(Body(dict[str, Any]))], settings: SettingsDep, once: OnceDep
+) -> Response:
+    """Submits a changed copy: the body is a JSON Merge Patch (RFC 7396) of the document; `{}` submits it once more."""
+
+    def work(session: Session) -> Reply:
+        original = Experiments(session).get(parse_id("exp", exp_id))
+        changed = experiment_of(merged(original.document, patch))
+        return _submitted(session, changed, settings, cloned_from=original.id)
+
+    return once.run(work)
+
+
+@router.get("/{exp_id}/diff", operation_id="experiments.diff", response_model=schemas.Page[service_schemas.DiffRead])
+@requires("read")
+def diff(
+    request: Request,
+    database: DatabaseDep,
+    exp_id: str,
+    against: Annotated[
+        str | None,
+        Query(max_length=64, description="The experiment to compare with; by default the one it was cloned from."),
+    ] = None,
+) -> Response:
+    """What differs between the documents of two experiments, place by place; all on one page."""
+    with database.read() as session:
+        experiments = Experiments(session)
+        later = experiments.get(parse_id("exp", exp_id))
+        earlier_id = cursor("exp", against, "against") or later.cloned_from
+        if earlier_id is None:
+            raise Invalid("/query/against", "this experiment is no copy: name one to compare with")
+        earlier = experiments.get(earlier_id)
+    data = [
+        service_schemas.DiffRead(pointer=change.pointer, before=change.before, after=change.after)
+        for change in differences(earlier.document, later.document)
+    ]
+    return page_response(request, make_page(data, False, [change.pointer for change in data]))
 
 
 def _version(session: Session, experiment_id: UUID) -> int:

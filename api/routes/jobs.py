@@ -24,7 +24,9 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 JobStatus = Annotated[
     str | None, Query(pattern="^(queued|running|paused|succeeded|failed|cancelled)$", description="Only this status.")
 ]
-JobKind = Annotated[str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation)$", description="Only this kind.")]
+JobKind = Annotated[
+    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score)$", description="Only this kind.")
+]
 
 
 @router.post("", operation_id="jobs.create", status_code=201, response_model=schemas.JobRead)

@@ -18,7 +18,9 @@ class Experiment(Base):
     name: Mapped[ShortText]
     description: Mapped[str] = mapped_column(default="")
     document: Mapped[dict[str, Any]]
-    """The `ExperimentSpec` as submitted."""
+    """What was submitted: an `ExperimentSpec`, or a matrix that expands to one."""
+    cloned_from: Mapped[UUID | None] = mapped_column()
+    """The experiment that this one is a changed copy of."""
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The submitter's `metadata`."""
     created_at: Mapped[Created]

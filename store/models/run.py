@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
@@ -80,7 +80,11 @@ class Run(Base):
     error_code: Mapped[str] = mapped_column(default="")
     error_message: Mapped[str] = mapped_column(default="")
     output_attempt: Mapped[int] = mapped_column(default=0)
-    """The attempt whose directory is published; 0 while none is."""
+    """The attempt whose directory is published; 0 while none is. Of the reused run, where there is one."""
+    content_hash: Mapped[str | None] = mapped_column(String(64), index=True)
+    """Equal for runs that do the same thing; null where an input has none."""
+    reused_run_id: Mapped[UUID | None] = mapped_column()
+    """The run whose output this one took over instead of running."""
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[Created]
     queued_at: Mapped[datetime | None] = mapped_column()

@@ -1,5 +1,6 @@
 """The baselines against direct forms, in float64; what DAPO, GKD and DPO-ratio rewards add to sampling and scoring."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,19 +8,30 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from lco.advantage_config import LogprobAdvantage
-from lco.advantages import batch_scaled, group_centered, overlong_penalty
+from lco.advantages import batch_scaled, group_centered, group_normalized, overlong_penalty, without_outliers
 from lco.algorithms import Algorithm
-from lco.baselines import Cispo, ClipCov, Gkd, Grpo, Gspo, KlCov, MiniLlm, ReinforcePlusPlusBaseline, Rloo
+from lco.baselines import (
+    Cispo,
+    ClipCov,
+    Dcpo,
+    Grpo,
+    Gspo,
+    KlCov,
+    ReinforcePlusPlusBaseline,
+    Rloo,
+    StableReinforce,
+)
 from lco.collection import collect, prompt_indices
-from lco.distillation import gkd, jensen_shannon, later_log_ratios, minillm
 from lco.estimation import Estimator, completion_ratios
-from lco.log_probs import action_log_probs, kl_divergence
+from lco.log_probs import action_log_probs
 from lco.losses import token_weights
 from lco.policy import load_policy
 from lco.policy_gradients import (
     cispo,
+    clip_bounds,
     clip_cov,
     covariances,
+    dcpo,
     grpo,
     gspo,
     kl_cov,
@@ -31,6 +43,7 @@ from lco.policy_gradients import (
     sequence_sums,
 )
 from lco.prompts import Prompt, load_prompts
+from lco.reward_history import RewardHistory
 from lco.reward_model import load_reward_model
 from lco.rollout import Rollout
 from tests.lco.cases import V, gradient, randn, token_batch
@@ -145,79 +158,73 @@ def test_kl_cov_marks_the_largest_covariances_and_clip_cov_a_random_share_inside
         assert marked_tokens(log_probs, advantages, KlCov(share=share), uniforms).sum() == count
 
 
-@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
-def test_gkd_is_the_generalised_jensen_shannon_divergence(case, beta):
+def test_dcpo_lets_the_ratio_move_until_its_gap_times_ratio_and_old_probability_reach_the_bound(case):
+    _, batch = case
+    config = Dcpo(clip_low=0.02, clip_high=0.03, ratio_cap=1000)
+    low, high = clip_bounds(batch, config)
+    q = batch.behaviour_logprobs_N.exp()
+    torch.testing.assert_close((high - 1) * high * q, torch.full_like(q, 0.03))
+    has_bound = q > 4 * 0.02
+    assert has_bound.any() and not has_bound.all()
+    torch.testing.assert_close(((1 - low) * low * q)[has_bound], torch.full_like(q, 0.02)[has_bound])
+    assert (low[~has_bound] == 0.5).all()
+    rarer = q.argsort()
+    assert (high[rarer].diff() <= 0).all() and (low[rarer].diff() >= 0).all(), "rare tokens have more room"
+
+
+def test_dcpo_is_the_surrogate_with_those_bounds_and_no_ratio_above_its_cap(case):
     now, batch = case
-    p, q = batch.support.advantages_NK.exp(), now.softmax(-1)
-    m = beta * p + (1 - beta) * q
-    expected = (beta * p * (p / m).log() + (1 - beta) * q * (q / m).log()).sum(-1)
-    torch.testing.assert_close(gkd(now, batch, Gkd(advantage=TEACHER, jsd_beta=beta)), expected)
+    config = Dcpo(clip_low=0.02, clip_high=0.03, ratio_cap=1.5)
+    ratio, advantage = torch.cat(log_ratios(now, batch)).exp(), batch.advantages_N
+    low, high = clip_bounds(batch, config)
+    assert (ratio > 1.5).any() and (high == 1.5).any()
+    clipped = torch.minimum(torch.maximum(ratio, low), high)
+    expected = -torch.minimum(ratio.clamp(max=1.5) * advantage, clipped * advantage)
+    torch.testing.assert_close(dcpo(now, batch, config), expected)
 
 
-def test_gkd_at_its_ends_is_the_limit_of_the_divergence_over_its_weight(case):
+def test_smooth_advantages_mix_the_groups_scores_with_those_among_all_rewards_of_the_prompt():
+    history = RewardHistory()
+    groups = [[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, -1.0, 1.0]]
+    seen: list[float] = []
+    for number, group in enumerate(groups, start=1):
+        seen += group
+        rewards, past = torch.tensor(group, dtype=torch.float64), torch.tensor(seen, dtype=torch.float64)
+        in_group = (rewards - rewards.mean()) / rewards.std() if rewards.std() > 0 else torch.zeros(4).double()
+        among_all = (rewards - past.mean()) / past.std()
+        late = (number - 1) / number
+        new, total = late * in_group + (1 - late) * among_all, (1 - late) * in_group + late * among_all
+        expected = torch.where(new.abs() < total.abs(), new, total)
+        found = torch.tensor(history.smoothed("p", group), dtype=torch.float64)
+        torch.testing.assert_close(found, expected)
+        if number == 1:
+            torch.testing.assert_close(found, group_normalized(rewards, 4), rtol=1e-3, atol=0)
+        if number == 2:
+            assert (found > 0).all(), "a group of equal rewards keeps an advantage"
+    again = RewardHistory(history.state())
+    assert again.smoothed("p", groups[0]) == history.smoothed("p", groups[0])
+    assert again.smoothed("other", [1.0, 1.0]) == [0.0, 0.0]
+
+
+def test_stable_reinforce_bounds_the_log_ratio_before_the_clip(case):
     now, batch = case
-    p, q = batch.support.advantages_NK, now.log_softmax(-1)
-    small = 1e-6
-    torch.testing.assert_close(jensen_shannon(p, q, 0.0), kl_divergence(p, q))
-    torch.testing.assert_close(jensen_shannon(p, q, 1.0), kl_divergence(q, p))
-    torch.testing.assert_close(jensen_shannon(p, q, small) / small, kl_divergence(p, q), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(jensen_shannon(p, q, 1 - small) / small, kl_divergence(q, p), rtol=1e-4, atol=1e-6)
+    config = StableReinforce(pre_clip=1.05)
+    ratio = torch.cat(log_ratios(now, batch)).clamp(-math.log(1.05), math.log(1.05)).exp()
+    expected = surrogate(ratio, batch.advantages_N, 0.2, 0.2)
+    torch.testing.assert_close(ppo(now, batch, config), expected)
+    batch.behaviour_logprobs_N = batch.behaviour_logprobs_N - 1e4  # exp would overflow
+    batch.advantages_N = -batch.advantages_N.abs()
+    assert torch.isfinite(ppo(now, batch, StableReinforce())).all()
+    assert not torch.isfinite(ppo(now, batch, Grpo())).all()
 
 
-def test_minillm_adds_the_exact_step_to_the_surrogate(case):
-    now, batch = case
-    config = MiniLlm(advantage=TEACHER)
-    expected = ppo(now, batch, Grpo()) + kl_divergence(now.log_softmax(-1), batch.support.advantages_NK)
-    torch.testing.assert_close(minillm(now, batch, config), expected)
-
-
-@pytest.mark.parametrize("is_inclusive", [False, True])
-@pytest.mark.parametrize("length_normalized", [False, True])
-def test_minillms_advantage_is_made_of_the_later_log_ratios_of_the_same_sequence(
-    generator, is_inclusive, length_normalized
-):
-    values = randn(generator, N)
-    expected = []
-    for part in values.split(COUNTS.tolist()):
-        for t in range(len(part)):
-            rest = part[t if is_inclusive else t + 1 :]
-            expected.append(rest.sum() / (len(rest) or 1) if length_normalized else rest.sum())
-    found = later_log_ratios(values, COUNTS, is_inclusive=is_inclusive, length_normalized=length_normalized)
-    torch.testing.assert_close(found, torch.stack(expected))
-
-
-def test_expected_minillm_gradient_is_that_of_the_reverse_divergence_of_sequences(generator):
-    """Two-step sequences, all of them weighted by their probability: the gradient of sum_y q(y) log(q(y) / p(y))."""
-    first, second = randn(generator, 1, 3), randn(generator, 3, 3)
-    teacher_first, teacher_second = randn(generator, 1, 3).log_softmax(-1), randn(generator, 3, 3).log_softmax(-1)
-
-    def exact(first, second):
-        q = first.log_softmax(-1).T + second.log_softmax(-1)
-        return (q.exp() * (q - teacher_first.T - teacher_second)).sum()
-
-    def estimate(first, second):
-        total = 0.0
-        for a in range(3):
-            for b in range(3):
-                now = torch.cat([first, second[a : a + 1]])
-                teacher = torch.cat([teacher_first, teacher_second[a : a + 1]])
-                actions = torch.tensor([a, b])
-                batch = token_batch(now.detach(), teacher, actions)
-                batch.num_tokens_B = torch.tensor([2])
-                ratios = batch.advantages_N - batch.behaviour_logprobs_N
-                batch.advantages_N = later_log_ratios(
-                    ratios, batch.num_tokens_B, is_inclusive=False, length_normalized=False
-                )
-                weight = batch.behaviour_logprobs_N.sum().exp()
-                total = total + weight * minillm(now, batch, MiniLlm(advantage=TEACHER)).sum()
-        return total
-
-    first.requires_grad_(True)
-    second.requires_grad_(True)
-    expected = torch.autograd.grad(exact(first, second), [first, second])
-    found = torch.autograd.grad(estimate(first, second), [first, second])
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
+def test_the_advantage_filter_leaves_out_what_is_far_from_the_mean(generator):
+    values = randn(generator, 500)
+    values[7] = 50.0
+    found = without_outliers(values, 3.0)
+    is_far = ((values - values.mean()) / values.std()).abs() > 3
+    assert is_far.sum() == 1 and found[7] == 0
+    assert torch.equal(found[~is_far], values[~is_far])
 
 
 def test_group_centred_and_batch_scaled_rewards():
@@ -347,22 +354,6 @@ def test_dynamic_sampling_ends_with_the_prompts_or_the_rounds(config_of, monkeyp
     assert [r.prompt.id for r in found[::2]] == [str(n) for n in prompt_indices(num_prompts, 4, 0, config.seed)]
 
 
-def test_gkd_takes_a_share_of_demonstrations(config_of):
-    base = config_of("gkd", prompts={"name": "sums", "num_terms": 2, "num_problems": 20}, group_size=16)
-    policy, prompts, _ = prepared(base)
-    own = collect(base, policy, prompts, 0)
-    mixed_config = base.model_copy(update={"algorithm": base.algorithm.model_copy(update={"on_policy_share": 0.5})})
-    mixed = collect(mixed_config, policy, prompts, 0)
-    demonstrated = [policy.encode_completion(r.prompt.demonstration) for r in mixed]
-    is_data = [r.completion_ids == d for r, d in zip(mixed, demonstrated, strict=True)]
-    assert 16 <= sum(is_data) <= 48
-    for a, b, data in zip(own, mixed, is_data, strict=True):
-        assert data or a.completion_ids == b.completion_ids
-    none = [Prompt(id="0", text="1+2=", reference="3")]
-    with pytest.raises(ValueError, match="has no demonstration"):
-        collect(mixed_config, policy, none, 0)
-
-
 @pytest.mark.parametrize(
     ("document", "field"),
     [
@@ -371,6 +362,11 @@ def test_gkd_takes_a_share_of_demonstrations(config_of):
         ({"name": "dapo", "advantage": {"name": "sparse", "estimator": "reward"}}, "DAPO is defined"),
         ({"name": "gkd", "advantage": {"name": "sparse"}}, "advantage"),
         ({"name": "gspo", "token_reduction": "token-mean"}, "token_reduction"),
+        ({"name": "dcpo", "advantage": {"name": "sparse", "estimator": "reward"}}, "DCPO is defined"),
+        ({"name": "ppo", "advantage": {"name": "gae"}}, "use ppo-critic"),
+        ({"name": "reinforce-plus-plus", "advantage": {"name": "gae"}}, "use ppo-critic"),
+        ({"name": "ppo-critic", "advantage": {"name": "sparse"}}, "advantage"),
+        ({"name": "vc-ppo", "advantage": {"name": "gae"}}, "pretrains its critic"),
         ({"name": "grpo", "ratio_cap": 1.1}, "ratio_cap: must exceed"),
         ({"name": "ppo", "advantage": TOKEN_RATIO | {"estimator": "leave-one-out"}}, "estimator"),
     ],

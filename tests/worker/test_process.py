@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,16 @@ def test_no_credential_reaches_a_run(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_only_the_keys_that_its_endpoints_may_use_reach_a_run(tmp_path: Path) -> None:
+    asked = replace(command(tmp_path), keys=("OPENAI_API_KEY", "ABSENT_KEY"))
+    outer = {"OPENAI_API_KEY": "sk-1", "AZURE_OPENAI_API_KEY": "sk-2"}
+    seen = asked.environment(7, outer)
+    assert seen["OPENAI_API_KEY"] == "sk-1" and not {"AZURE_OPENAI_API_KEY", "ABSENT_KEY"} & seen.keys()
+
+
 def test_several_gpus_start_under_torchrun(tmp_path: Path) -> None:
     paths = {"config": Path("c.json"), "directory": Path("d"), "resume_from": (Path("b"), Path("a"))}
-    asked = Command(module="lco.train", gpus=(2, 5), mark="m", **paths)
+    asked = Command(module="lco.train", gpus=(2, 5), num_processes=2, mark="m", **paths)
     expected = "-m torch.distributed.run --standalone --nproc-per-node 2 -m lco.train c.json d --resume-from b a"
     assert asked.arguments()[1:] == expected.split()
     environment = asked.environment(3, {})
@@ -114,7 +122,7 @@ def test_several_gpus_start_under_torchrun(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_rank_of_torchrun_outlives_its_supervisor(tmp_path: Path) -> None:
     asked = command(tmp_path, every=1_000_000)
-    code = SUPERVISOR.replace("mark=mark)", "mark=mark, gpus=(0, 1))")
+    code = SUPERVISOR.replace("mark=mark)", "mark=mark, num_processes=2)")
     arguments = [sys.executable, "-c", code, str(asked.config), str(asked.directory), asked.mark]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as supervisor:
         assert wait_until(lambda: is_training(asked.directory), 90)

@@ -1,0 +1,93 @@
+"""Experiments beyond their submission: matrices, documents, changed copies, differences; score jobs."""
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.client import Client
+
+MATRIX = {
+    "name": "sweep",
+    "seeds": [3],
+    "axes": {"rate": [1e-3, 1e-4]},
+    "jobs": [
+        {"name": "base", "kind": "sft", "config": {"policy": {"name": "llama"}, "prompts": {"name": "sums"}}},
+        {
+            "name": "more-{rate}",
+            "each": ["rate"],
+            "kind": "sft",
+            "config": {
+                "policy": "job:base",
+                "prompts": {"name": "sums"},
+                "optimizer": {"learning_rate": "{rate}"},
+            },
+        },
+    ],
+}
+
+
+@pytest.fixture
+def client(http: TestClient) -> Client:
+    """A client of the application under test."""
+    return Client("http://test", http.headers["authorization"].removeprefix("Bearer "), http=http)
+
+
+def test_a_matrix_is_expanded_and_kept_as_it_was_written(client: Client) -> None:
+    found = client.submit_experiment(MATRIX)
+    assert [job.name for job in found.jobs] == ["base", "more-0.001", "more-0.0001"]
+    rates = [client.job(job.id).spec["config"]["optimizer"]["learning_rate"] for job in found.jobs[1:]]
+    assert rates == [1e-3, 1e-4]
+    assert client.job(found.jobs[0].id).seeds == [3]
+    assert client.experiment_document(found.id) == MATRIX
+
+
+def test_a_mistake_in_an_expanded_job_is_told_in_the_template_with_the_jobs_name(http: TestClient) -> None:
+    document = json.loads(json.dumps(MATRIX))
+    document["axes"]["rate"] = [1e-3, "fast"]
+    (error,) = http.post("/v1/experiments", json=document).json()["errors"]
+    assert error["pointer"] == "/jobs/1/config/optimizer/learning_rate"
+    assert error["message"].endswith("(in the job more-fast)")
+
+
+def test_a_mistake_in_the_matrix_is_a_422_that_names_its_place(http: TestClient) -> None:
+    answer = http.post("/v1/experiments", json=MATRIX | {"axes": {"rate": []}})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/axes/rate")
+
+
+def test_a_changed_copy_knows_its_original_and_what_differs(
+    client: Client, http: TestClient, experiment: dict[str, Any]
+) -> None:
+    original = client.submit_experiment(experiment)
+    patch = {"name": "longer", "jobs": {"warm-up": {"config": {"steps": 7}}}}
+    copy = client.clone_experiment(original.id, patch)
+    assert (copy.name, copy.cloned_from) == ("longer", original.id)
+    by_itself = http.get(f"/v1/experiments/{copy.id}/diff").json()
+    assert [change["pointer"] for change in by_itself["data"]] == ["/name", "/jobs/warm-up/config/steps"]
+    found = {change.pointer: (change.before, change.after) for change in client.diff_experiments(original.id, copy.id)}
+    assert found == {"/name": ("demo", "longer"), "/jobs/warm-up/config/steps": (None, 7)}
+    assert http.get(f"/v1/experiments/{original.id}/diff").json()["errors"][0]["pointer"] == "/query/against"
+
+
+def test_a_copy_that_is_wrong_is_refused_and_leaves_nothing(client: Client, http: TestClient) -> None:
+    original = client.submit_experiment(MATRIX)
+    answer = http.post(f"/v1/experiments/{original.id}/clone", json={"jobs": {"base": {"config": {"stepz": 1}}}})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/jobs/0/config/stepz")
+    assert len(list(client.experiments())) == 1
+
+
+def test_a_score_job_is_listed_with_its_figures_to_come(client: Client) -> None:
+    rows = [{"id": "a", "answer": "1", "reference": "1"}]
+    job = client.submit_score({"scoring": {"name": "math", "rows": rows}})
+    assert (job.kind, job.status) == ("score", "queued")
+    found = client.score(job.id)
+    assert (found.scoring, found.figures, found.runs[0].rows_url) == ("math", None, None)
+    assert [item.id for item in client.scores()] == [job.id]
+    assert list(client.outputs(found.runs[0].id)) == []
+
+
+def test_a_job_of_another_kind_is_no_score(http: TestClient, job: dict[str, Any]) -> None:
+    made = http.post("/v1/jobs", json=job).json()
+    assert http.get(f"/v1/scores/{made['id']}").status_code == 404
+    assert http.get(f"/v1/runs/{made['runs'][0]['id']}/outputs/score").status_code == 404
