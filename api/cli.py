@@ -17,17 +17,14 @@ STAGES = {
     "evaluate": "evaluation.run",
 }
 """Command -> the module that a job of this kind runs, too."""
-<<<<<<< HEAD
 ANALYSES = {name: f"lco.analysis.{name}" for name in ("dynamics", "convexity", "theory")}
 """What `lco analyze` can do -> the module that does it."""
-=======
 TOOLS = {
     "score": ("evaluation.scoring", "grade outputs that exist already, without the platform: lco score --help"),
     "compare": ("evaluation.comparison", "compare two evaluations problem by problem: BASE_RUN_DIR OTHER_RUN_DIR"),
     "report": ("evaluation.report", "write an evaluation as one HTML file: RUN_DIR"),
 }
 """Command -> the module that does it by itself, and its help."""
->>>>>>> main
 _PLATFORM = "api.commands.platform"
 _JOBS = "api.commands.jobs"
 _KEYS = "api.commands.keys"
@@ -187,15 +184,12 @@ def _add_models(commands: "_Commands[argparse.ArgumentParser]") -> None:
     for name, module in STAGES.items():
         # Listed for the help alone: main() hands their arguments to the module, which has a parser of its own.
         commands.add_parser(name, help=f"run one stage without the platform: python -m {module} CONFIG RUN_DIR")
-<<<<<<< HEAD
     analyses = commands.add_parser("analyze", help="the paper's analyses: figures and numbers, without the platform")
     known = analyses.add_subparsers(required=True, metavar="ANALYSIS")
     for name, module in ANALYSES.items():
         known.add_parser(name, help=f"python -m {module} OUT_DIR")
-=======
     for name, (_, text) in TOOLS.items():
         commands.add_parser(name, help=text)
->>>>>>> main
     models = commands.add_parser("models", help="import and list models").add_subparsers(
         required=True, metavar="COMMAND"
     )
