@@ -74,7 +74,11 @@ def _source_of(field: FieldInfo) -> Source | None:
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Extraction = Literal["last-equals", "boxed", "final-number"]
+Extraction = Literal["last-equals", "boxed", "final-number", "any"]
+"""Where the final answer stands: after the last `=`; in the last box or the line that declares it; the last number;
+or in the last answer pattern of any kind."""
+Comparison = Literal["exact", "math"]
+"""`exact`: equal numbers or equal text, without any process. `math`: formulas too, by computer algebra in processes."""
 
 
 class Sums(Config):
