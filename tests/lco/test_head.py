@@ -170,7 +170,7 @@ def test_a_head_that_is_no_linear_layer_is_refused(tiny_model, monkeypatch):
 def test_an_architecture_with_more_after_its_hidden_states_is_refused(tiny_model, monkeypatch):
     plain = Policy.hidden_states
     monkeypatch.setattr(Policy, "hidden_states", lambda *arguments: plain(*arguments) + 1)
-    with pytest.raises(ValueError, match="loss_chunk_tokens: the architecture does more"):
+    with pytest.raises(ValueError, match="loss_chunk_tokens: the architecture has more"):
         load_trained(tiny_model, TrainingStageConfig(device="cpu", loss_chunk_tokens=4))
 
 
