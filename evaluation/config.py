@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
+from evaluation.judge_config import AlpacaEval2Benchmark
 from lco.config import Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
@@ -65,7 +66,7 @@ class Gsm8kBenchmark(BenchmarkBase):
     """How the final answer is found: the last `\\boxed{}`, or the last number of the text."""
 
 
-BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator="name")]
+BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark | AlpacaEval2Benchmark, Field(discriminator="name")]
 
 
 class EvalConfig(StageConfig):
