@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
 from evaluation.endpoint_config import EndpointConfig
+from evaluation.judge_config import AlpacaEval2Benchmark
 from lco.config import Config, Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
@@ -66,7 +67,7 @@ class Gsm8kBenchmark(BenchmarkBase):
     """How the final answer is found: the last `\\boxed{}`, or the last number of the text."""
 
 
-BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator="name")]
+BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark | AlpacaEval2Benchmark, Field(discriminator="name")]
 
 
 class EndpointPolicy(Config):

@@ -20,7 +20,7 @@ from evaluation.config import EndpointPolicy, EvalConfig
 from evaluation.generation import Generation, Generator, Request, generation_of
 from evaluation.graders import Graders
 from evaluation.passes import LIKELIHOOD, Pass, Sample, passes_of
-from evaluation.records import Journal
+from evaluation.records import Journal, sound
 from evaluation.results import COMPLETIONS, RESULTS, Results, completion_line, results_of
 from evaluation.types import Completion, Item, Result, Score
 from lco.manifest import write_manifest
@@ -28,6 +28,8 @@ from lco.stage import Stage, run_stage
 
 GENERATIONS = "generations.jsonl"
 SCORES = "scores.jsonl"
+DOCUMENTS = "documents"
+"""Directory of a run for passes in the formats of others."""
 LOCAL_SYNC_SECONDS = 1.0
 """Longest time that a completion made on this machine waits for the disk: it could be made again."""
 PROGRESS_SECONDS = 0.5
@@ -67,7 +69,7 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
         stage.run_dir,
         step=len(work.samples),
         outputs={"results": RESULTS, "completions": COMPLETIONS},
-        include=[COMPLETIONS, RESULTS],
+        include=[COMPLETIONS, RESULTS, *work.documents],
         benchmark_versions={benchmark.name: benchmark.version for benchmark in benchmarks},
     )
 
@@ -112,6 +114,8 @@ class _Work:
         self._keys = [sample.request.key(generator.fingerprint) for sample in self.samples]
         self._totals = Counter(sample.owner.benchmark.name for sample in self.samples)
         self._price = 0.0
+        self.documents: list[str] = []
+        """Files written in the formats of others, below the run directory."""
         earlier = stage.earlier[1:]
         self._generations = Journal(
             stage.run_dir / GENERATIONS,
@@ -225,6 +229,7 @@ class _Work:
                         except TooManyErrors as error:
                             failure = error
                 rows += results_of(one, completions, self._config.pass_at)
+                self._tell(one, completions)
         results = Results(
             rows=rows,
             configurations={one.configuration_hash: one.configuration for one in self._passes},
@@ -237,6 +242,18 @@ class _Work:
         if failure is not None:
             raise failure
         return results
+
+    def _tell(self, one: Pass, completions: Sequence[Completion]) -> None:
+        """Writes a pass in the formats of others, and says what a reader of its metrics should know."""
+        for message in one.benchmark.warnings(completions):
+            self._stage.event("warning", f"{one.benchmark.name} {one.decoding}: {message}")
+        policy = self._config.policy if isinstance(self._config.policy, str) else self._generator.fingerprint
+        for name, document in one.benchmark.documents(completions, policy).items():
+            place = f"{one.decoding}-seed{one.eval_seed}" if one.eval_seed is not None else one.decoding
+            path = self._stage.run_dir / DOCUMENTS / one.benchmark.name / place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(sound(document), indent=1, allow_nan=False), encoding="utf-8")
+            self.documents.append(path.relative_to(self._stage.run_dir).as_posix())
 
     def _completion(self, sample: Sample, key: str) -> Completion:
         generation = self._generation(key)

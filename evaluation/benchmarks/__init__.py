@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from evaluation.benchmarks.alpaca_eval_2 import AlpacaEval2
 from evaluation.benchmarks.base import Benchmark
 from evaluation.benchmarks.gsm8k import Gsm8k
 from evaluation.benchmarks.sums import Sums
 
-BENCHMARKS: dict[str, type[Benchmark[Any]]] = {benchmark.name: benchmark for benchmark in (Sums, Gsm8k)}
+BENCHMARKS: dict[str, type[Benchmark[Any]]] = {benchmark.name: benchmark for benchmark in (Sums, Gsm8k, AlpacaEval2)}
 
 __all__ = ["BENCHMARKS", "Benchmark"]
