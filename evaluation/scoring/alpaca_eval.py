@@ -96,6 +96,8 @@ def score_annotations(
             for position, (one, place) in enumerate(zip(found, places, strict=True))
             if place in known and one.delta_length is not None and (compat or one.preference is not None)
         ]
+        if compat is None:  # the folds are made by position: the order of the file shall change nothing
+            rows_used.sort(key=lambda position: places[position] or 0)
         used = [(found[position], known[places[position] or 0]) for position in rows_used]
         reason, fit, values = _controlled(used, gamed_baseline, num_resamples, seed)
         control |= fit

@@ -1,9 +1,16 @@
 """What a configuration of an endpoint refuses, and what names a server."""
 
+import json
+import re
+import textwrap
+import tomllib
+from pathlib import Path
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from evaluation.endpoint_config import AzureEndpoint, EndpointConfig, OpenAiEndpoint, Prices, key_variable, origin_of
+from evaluation.judge_config import AlpacaEval2Benchmark
 
 
 @pytest.mark.parametrize(
@@ -84,3 +91,15 @@ def test_the_identity_names_the_model_and_nothing_of_patience_or_price():
 def test_every_field_says_what_it_is():
     for config in (OpenAiEndpoint, AzureEndpoint, Prices):
         assert all(field.description for name, field in config.model_fields.items() if name != "api")
+
+
+def test_the_configurations_that_the_documentation_shows_are_valid():
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^ {4,}\S.*\n|^\n(?= {4}))+", page, re.MULTILINE)]
+    shown = [tomllib.loads(block) for block in blocks if "[benchmarks.judge.endpoint]" in block]
+    apis = set()
+    for document in shown:
+        benchmark = document["benchmarks"]
+        benchmark = benchmark[0] if isinstance(benchmark, list) else {"reference": "r.json"} | benchmark
+        apis.add(AlpacaEval2Benchmark.model_validate_json(json.dumps(benchmark)).judge.endpoint.api)
+    assert apis == {"openai", "azure"}
