@@ -1,8 +1,8 @@
 """Configuration of the rule rewards: one frozen class each, no torch. `ExactAnswer` is in `config.py`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Tag
 
 from lco.config import Config, ExactAnswer, Extraction
 
@@ -25,4 +25,12 @@ class StepVerifier(Config):
     """How the final answer is found that the accuracy is reported of."""
 
 
-Reward = Annotated[ExactAnswer | StepVerifier, Field(discriminator="name")]
+def _name(value: Any) -> str:
+    """Which reward is meant; without a name it is the answer's."""
+    name = value.get("name", "exact-answer") if isinstance(value, dict) else getattr(value, "name", "")
+    return str(name)
+
+
+Reward = Annotated[
+    Annotated[ExactAnswer, Tag("exact-answer")] | Annotated[StepVerifier, Tag("step-verifier")], Discriminator(_name)
+]

@@ -322,11 +322,7 @@ def test_a_function_of_ones_own_must_give_what_the_algorithm_can_read(estimator,
     for algorithm, function, message in (
         ({"name": "ppo"} | sparse, lambda rollouts, batch: torch.zeros(3), r"advantages: \(3,\) is neither"),
         ({"name": "ppo"} | sparse, dense, "for the LCO algorithms"),
-        (
-            {"name": "lco-kld", "beta": 1.0, "support": {"name": "top-k", "source": "policy"}} | sparse,
-            dense,
-            "`full` support",
-        ),
+        ({"name": "lco-kld", "beta": 1.0, "support": few} | sparse, dense, "`full` support"),
     ):
         with pytest.raises(ValueError, match=message):
             Estimator(estimator(algorithm, other).config, other, function).batch(rollouts)

@@ -1,10 +1,11 @@
 """Rule rewards."""
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from lco.config import ExactAnswer
 from lco.prompts import Prompt
-from lco.reward_config import StepVerifier
+from lco.reward_config import Reward, StepVerifier
 from lco.rewards import Graded, rule_reward, tokens_per_step
 
 PROMPT = Prompt(id="sums/1+2=", text="1+2=", reference="3")
@@ -41,3 +42,12 @@ def test_steps_earn_their_own_rewards_and_the_completion_their_mean():
     assert graded == Graded(pytest.approx(0.5), False, (1.0, -0.5, 1.0), (6, 5, 1))
     truncated = rule_reward(config, prompt, "1+2=3;", [*"1+2=3;"])
     assert truncated == Graded(1.0, False, (1.0,), (6,)), "a step that no token began earns nothing"
+
+
+def test_a_reward_without_a_name_is_that_of_the_answer():
+    adapter = TypeAdapter(Reward)
+    assert adapter.validate_python({"extraction": "boxed"}) == ExactAnswer(extraction="boxed")
+    assert adapter.validate_python({"name": "step-verifier"}) == StepVerifier()
+    for wrong in ({"name": "other"}, {"verifier": "sums"}, "boxed"):
+        with pytest.raises(ValidationError):
+            adapter.validate_python(wrong)
