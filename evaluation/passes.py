@@ -34,8 +34,7 @@ class Pass:
         if self.decoding != LIKELIHOOD:
             decoding = parse_decoding(self.decoding)
             temperature, top_p = decoding.temperature, decoding.top_p
-        for example in self.benchmark.examples:
-            example_key = content_key(**asdict(example))
+        for example, example_key in zip(self.benchmark.examples, self.benchmark.example_keys, strict=True):
             for sample_index in range(self.samples_per_example):
                 request = Request(
                     example_id=example.id,
@@ -59,7 +58,7 @@ class Pass:
             "benchmark": benchmark.name,
             "version": benchmark.version,
             "config": configured(benchmark.config),
-            "data_sha256": benchmark.manifest(),
+            "data_sha256": benchmark.data_sha256,
             "graders": dict(benchmark.grader_versions()),
             "decoding": self.decoding,
         }
