@@ -108,7 +108,8 @@ def train(config: TrainConfig, stage: Stage) -> None:
             checkpoint()
             raise Stopped
         is_due = (is_due or step % config.checkpoint_every_steps == 0) and step < total_steps
-        if is_due and not watch.holds_checkpoints:
+        is_sound = fitting.is_sound and (second is None or second.is_sound)
+        if is_due and is_sound and not watch.holds_checkpoints:
             checkpoint()
             is_due = False
     stage.progress(total_steps, total_steps, "saving the model")
