@@ -27,6 +27,7 @@ class Pass:
     eval_seed: int | None
     """None where nothing is random."""
     samples_per_example: int
+    system_prompt: str = ""
 
     def samples(self) -> Iterator["Sample"]:
         """What is to be completed, in the order of the records: by example, then by sample."""
@@ -41,6 +42,7 @@ class Pass:
                     sample_index=sample_index,
                     prompt=example.prompt,
                     is_raw=example.is_raw,
+                    system_prompt=self.system_prompt,
                     seed=derived_seed("eval", self.eval_seed or 0, example.id, sample_index),
                     temperature=temperature,
                     top_p=top_p,
@@ -60,6 +62,7 @@ class Pass:
             "config": configured(benchmark.config),
             "data_sha256": benchmark.data_sha256,
             "graders": dict(benchmark.grader_versions()),
+            "system_prompt": self.system_prompt,
             "decoding": self.decoding,
         }
         if self.decoding != LIKELIHOOD:
@@ -110,14 +113,14 @@ def passes_of(config: EvalConfig) -> Iterator[Pass]:
         if not benchmark.examples:
             raise ValueError(f"benchmarks: {benchmark.name} has no examples")
         if benchmark.form == LIKELIHOOD:
-            yield Pass(benchmark, LIKELIHOOD, None, 1)
+            yield Pass(benchmark, LIKELIHOOD, None, 1, config.system_prompt)
             continue
         for decoding in config.decodings:
             if decoding == "greedy":
-                yield Pass(benchmark, decoding, None, 1)
+                yield Pass(benchmark, decoding, None, 1, config.system_prompt)
                 continue
             for eval_seed in config.eval_seeds:
-                yield Pass(benchmark, decoding, eval_seed, config.samples_per_example)
+                yield Pass(benchmark, decoding, eval_seed, config.samples_per_example, config.system_prompt)
 
 
 def configured(config: Config) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_the_fingerprint_names_the_files_their_combination_and_the_precision(tin
 def test_the_key_of_a_request_has_everything_that_decides_its_completion():
     changes = {
         "example_id": "f", "sample_index": 1, "prompt": "2+1=", "is_raw": True, "seed": 2, "temperature": 0.5,
-        "top_p": 0.9, "max_tokens": 13, "stop": ("x",), "choices": ("1", "2"),
+        "top_p": 0.9, "max_tokens": 13, "stop": ("x",), "choices": ("1", "2"), "system_prompt": "s",
     }  # fmt: skip
     assert changes.keys() == {field.name for field in dataclasses.fields(Request)}
     keys = {request(**{name: value}).key("fingerprint") for name, value in changes.items()}
