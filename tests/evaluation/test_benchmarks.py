@@ -9,6 +9,7 @@ import pytest
 
 from evaluation.benchmarks import BENCHMARKS
 from evaluation.config import BenchmarkConfig, Gsm8kBenchmark, SumsBenchmark
+from evaluation.math_config import Aime24Benchmark, Amc23Benchmark, Math500Benchmark, MinervaMathBenchmark
 from evaluation.types import Completion, Result
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
@@ -22,7 +23,14 @@ def benchmark_of(tmp_path):
     path = tmp_path / "gsm8k.jsonl"
     rows = [{"question": f"{n} and {n}?", "answer": f"It is {2 * n}.\n#### {2 * n}"} for n in range(100, 105)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    problems = tmp_path / "problems.jsonl"
+    rows = [{"problem": f"{n} + {n}?", "answer": 2 * n, "solution": rf"\boxed{{{2 * n}}}"} for n in range(100, 105)]
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
     configs = {
+        "math-500": Math500Benchmark(source=str(problems), extraction="any"),
+        "amc-23": Amc23Benchmark(source=str(problems), extraction="any"),
+        "minerva-math": MinervaMathBenchmark(source=str(problems), extraction="any"),
+        "aime-24": Aime24Benchmark(source=str(problems), extraction="any"),
         "sums": SumsBenchmark(problems=SumsPrompts(split="test", num_problems=5)),
         "gsm8k": Gsm8kBenchmark(problems=Gsm8kPrompts(path=str(path)), extraction="final-number"),
     }
