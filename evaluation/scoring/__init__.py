@@ -1,1 +1,1 @@
-"""Outputs that exist already, scored: one file a kind. Plain JSON in, plain JSON out."""
+"""Scores of outputs that people already have: one file a format. Rows in, rows and figures out, all plain JSON."""

@@ -105,7 +105,7 @@ def _predicted(number: int, prediction: Any) -> str | None:
     if isinstance(prediction, bool) or not isinstance(prediction, int | str):
         raise ValueError(f"row {number}: prediction is neither text, nor an integer, nor null")
     if isinstance(prediction, int):
-        return choice_letter(prediction) or "other"
+        return choice_letter(prediction) or str(prediction)
     letter = prediction.strip()
     if len(letter) == 1 and letter.isascii() and letter.isalpha():
         return letter.upper()
