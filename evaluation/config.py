@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
+from evaluation.mmlu_config import MmluBenchmark, MmluReduxBenchmark
+from evaluation.qa_feedback_config import QaFeedbackBenchmark
 from lco.config import Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
@@ -65,7 +67,10 @@ class Gsm8kBenchmark(BenchmarkBase):
     """How the final answer is found: the last `\\boxed{}`, or the last number of the text."""
 
 
-BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator="name")]
+BenchmarkConfig = Annotated[
+    SumsBenchmark | Gsm8kBenchmark | MmluBenchmark | MmluReduxBenchmark | QaFeedbackBenchmark,
+    Field(discriminator="name"),
+]
 
 
 class EvalConfig(StageConfig):

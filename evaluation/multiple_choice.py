@@ -37,12 +37,12 @@ _JUDGED = re.compile(
     r"(?:correct|right|best|accurate|appropriate|true)\b",
     re.IGNORECASE,
 )
-_LEADING = re.compile(rf"[ \n(\[]{{0,4}}(?P<letter>[A-Z])(?:[)\]]|[.,:](?!\w)|\n|$)")
+_LEADING = re.compile(r"[ \n(\[]{0,4}(?P<letter>[A-Z])(?:[)\]]|[.,:](?!\w)|\n|$)")
 _ALTERNATIVE = re.compile(r"[)\]]? ?(?:or|and|/|,|&) ?[(\[]?[A-D](?![a-z])")
 
 
 def declared_letter(completion: str, letters: Sequence[str] = LETTERS) -> str | None:
-    """The letter that a completion declares to be its answer; None where it declares none, or two at once.
+    r"""The letter that a completion declares to be its answer; None where it declares none, or two at once.
 
     The last declaration counts: `answer is B`, `Answer: (B)`, `\\boxed{B}`, `option B is correct`. Without one, a
     completion that begins with a letter of its own (`B`, `B.`, `(B) ...`) has that one. A letter that is only a word of

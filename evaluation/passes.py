@@ -121,11 +121,11 @@ def passes_of(config: EvalConfig) -> Iterator[Pass]:
 
 
 def configured(config: Config) -> dict[str, Any]:
-    """A configuration as JSON without the places where its data lies: the same data elsewhere is the same benchmark."""
+    """A configuration as JSON without the places of data and models: the same ones elsewhere are the same benchmark."""
     document: dict[str, Any] = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
-        if any(isinstance(mark, Source) and mark.kind == "data" for mark in field.metadata):
+        if any(isinstance(mark, Source) for mark in field.metadata):
             del document[name]
         elif isinstance(value, Config):
             document[name] = configured(value)

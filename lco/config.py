@@ -33,7 +33,11 @@ class Source:
     """Marks a string field that names an input: what the platform resolves to a path before a run starts."""
 
     kind: Literal["model", "reward-model", "data", "completions"]
+    is_hub_allowed: bool = False
+    """A value that begins with `hub:` names a file at a pinned revision of a public data set: nothing to resolve."""
 
+
+HUB = "hub:"
 
 _SOURCE = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
 
@@ -56,7 +60,8 @@ def sources(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[tuple[tup
         value = getattr(config, name)
         here = (*pointer, name)
         if isinstance(value, str) and (source := _source_of(field)) is not None:
-            yield here, source, value
+            if not (source.is_hub_allowed and value.startswith(HUB)):
+                yield here, source, value
         elif isinstance(value, Config):
             yield from sources(value, here)
         elif isinstance(value, list | tuple):
