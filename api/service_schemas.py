@@ -104,3 +104,23 @@ class LoginLink(Wire):
     path: str
     """Path and query on this server; empty in a replayed reply."""
     expires_in_seconds: int
+
+
+class WorkerRead(Wire):
+    """A supervisor process and what it offers."""
+
+    object: Literal["worker"] = "worker"
+    id: str
+    host: str
+    pid: int
+    dispatcher: str
+    queues: list[str]
+    labels: list[str]
+    slots: int
+    gpus: list[int]
+    is_draining: bool
+    """It finishes what it has and takes nothing."""
+    is_alive: bool
+    """It was seen lately."""
+    started_at: datetime
+    last_seen_at: datetime

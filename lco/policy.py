@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from lco.adapters import ADAPTER, add_adapter, plain_model, quantization, save_adapter, switched_off
 from lco.config import StageConfig, TrainingStageConfig
 from lco.distributed import held_like, rank, whole, whole_state
+from lco.head import Head, head_of
 from lco.memory import Memory
 from lco.safety import check_is_safe
 from lco.seeds import derived_seed
@@ -128,6 +130,14 @@ class Policy:
         """The text of token ids, special tokens left out."""
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
 
+    def pieces(self, token_ids: list[int]) -> list[str]:
+        """Each token's part of `decode`'s text; special tokens have none."""
+        pieces = [self.decode([token]) for token in token_ids]
+        if "".join(pieces) == self.decode(token_ids):
+            return pieces
+        texts = [self.decode(token_ids[:count]) for count in range(len(token_ids) + 1)]  # a token may depend on others
+        return [text[len(before) :] for before, text in pairwise(texts)]
+
     def token_logits(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Float32 logits of the next token at the masked positions, `[N, V]`, for right-padded sequences.
 
@@ -141,6 +151,31 @@ class Policy:
             )
         logits_BTV = cast(Tensor, output.logits)[..., : self.vocab_size]
         return logits_BTV[mask_BT[:, first:]].float()
+
+    def hidden_states(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """The last hidden states at the masked positions, `[N, H]`: what `head` makes logits of."""
+        with self.computing():
+            output = self.model.base_model(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
+        states_NH: Tensor = output.last_hidden_state[mask_BT]
+        return states_NH
+
+    def head(self) -> Head:
+        """What makes logits of hidden states. Raises ValueError where that is no linear layer."""
+        return head_of(self.model, self.vocab_size, self.precision)
+
+    def check_head(self) -> None:
+        """Head and hidden states must give the model's own logits.
+
+        Raises:
+            ValueError: they do not: the architecture does something else between the two.
+        """
+        ids_BT = torch.arange(min(8, self.vocab_size), device=self.device)[None]
+        masks = torch.ones_like(ids_BT), torch.ones_like(ids_BT, dtype=torch.bool)
+        with torch.no_grad():
+            found_NV = self.head().logits(self.hidden_states(ids_BT, *masks))
+            expected_NV = self.token_logits(ids_BT, *masks)
+        if not torch.allclose(found_NV, expected_NV, rtol=1e-2, atol=1e-2):
+            raise ValueError("loss_chunk_tokens: the architecture has more than a linear layer after its states")
 
     def save(self, directory: Path) -> None:
         """Writes safetensors weights, configuration and tokenizer, readable by `load_policy` and by transformers.
@@ -210,6 +245,8 @@ def trained(policy: Policy, config: TrainingStageConfig) -> Policy:
         older = policy.model.gradient_checkpointing_enable  # the name in earlier transformers 5
         getattr(policy.model, "activation_checkpointing_enable", older)({"use_reentrant": False})
         policy.is_checkpointed = True
+    if config.loss_chunk_tokens:
+        policy.check_head()
     return policy
 
 

@@ -8,11 +8,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from api import calls, schemas
+from api import calls, result_schemas, schemas
 from api.client import Client
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import watch_until_end
+from api.figures import column_labels, figure
 
 
 def submit(options: Namespace) -> int:
@@ -225,16 +226,13 @@ def results(options: Namespace) -> int:
     return print_json(table) if options.json else print_results(table)
 
 
-def print_results(table: schemas.ResultsTable) -> int:
+def print_results(table: result_schemas.ResultsTable) -> int:
     """Prints a table of results, rates in percent."""
+    labels = column_labels(table.rows)
     rows = []
     for row in table.rows:
+        label = labels[row.benchmark, row.decoding, row.configuration]
+        mean, std = figure(row.mean, row.unit, 2), figure(row.std, row.unit, 2)
         missing = ",".join(map(str, row.missing_seeds))
-        rows.append(
-            [row.method, row.benchmark, row.metric, row.decoding, _percent(row.mean), _percent(row.std), row.n, missing]
-        )
+        rows.append([row.method, row.benchmark, row.metric, label, mean, std, row.n, missing])
     return print_table(["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", "missing"], rows)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"

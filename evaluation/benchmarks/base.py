@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from evaluation.benchmark_config import BenchmarkBase
 from evaluation.records import content_key
@@ -27,6 +27,8 @@ class Benchmark(ABC, Generic[ConfigT]):
     """Grows when anything changes a number."""
     metrics: ClassVar[tuple[str, ...]]
     """What `aggregate` returns, the headline first."""
+    units: ClassVar[Mapping[str, Literal["percent", "number"]]] = {}
+    """Of the metrics that are no fractions in [0, 1]."""
     default_source: ClassVar[str] = ""
     """Where the data comes from when nothing else is said: `hub:ORG/NAME@REVISION/PATH`; empty where there is none."""
     file_names: ClassVar[tuple[str, ...]] = ()
@@ -48,6 +50,16 @@ class Benchmark(ABC, Generic[ConfigT]):
     def examples(self) -> list[Example]:
         """The examples, loaded once."""
         return self.load()
+
+    @cached_property
+    def example_keys(self) -> list[str]:
+        """Hash of each example, made once."""
+        return [content_key(**asdict(example)) for example in self.examples]
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """`manifest`, made once."""
+        return self.manifest()
 
     def manifest(self) -> str:
         """Hash of the loaded rows: another one is another benchmark."""
@@ -111,6 +123,18 @@ class Benchmark(ABC, Generic[ConfigT]):
             metric: clustered_standard_error(list(values.values()))
             for metric, values in self.by_example(completions).items()
         }
+
+    def warnings(self, completions: Sequence[Completion]) -> list[str]:
+        """What a reader of a pass's metrics should know."""
+        return []
+
+    def documents(self, completions: Sequence[Completion], policy: str) -> Mapping[str, list[dict[str, Any]]]:
+        """A pass in the formats of others, by file name: rows that their tools read.
+
+        Args:
+            policy: the name that the rows give to what was evaluated.
+        """
+        return {}
 
 
 SHARES: dict[str, Callable[[Completion], bool]] = {
