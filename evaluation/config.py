@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
+from evaluation.endpoint_config import EndpointConfig
 from evaluation.judge_config import AlpacaEval2Benchmark
 from evaluation.math_config import Aime24Benchmark, Amc23Benchmark, Math500Benchmark, MinervaMathBenchmark
-from lco.config import Fraction, ModelSource, OptimalPolicySource, StageConfig
+from lco.config import Config, Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
 
@@ -80,12 +81,19 @@ BenchmarkConfig = Annotated[
 ]
 
 
+class EndpointPolicy(Config):
+    """A policy behind an endpoint that answers chat completions, such as a vLLM server."""
+
+    endpoint: EndpointConfig
+    """Where it is, and how it is asked."""
+
+
 class EvalConfig(StageConfig):
     """Pass@1 of one policy on benchmarks, over decodings and eval seeds."""
 
-    policy: ModelSource | OptimalPolicySource
+    policy: ModelSource | OptimalPolicySource | EndpointPolicy
     """The policy to evaluate. A reward model is one too: it is sampled. So is pi*, decoded from a policy and a reward
-    model without training."""
+    model without training, and any model behind an OpenAI-compatible endpoint."""
     benchmarks: Annotated[list[BenchmarkConfig], Field(min_length=1)]
     """What is measured; one entry per benchmark name."""
     decodings: Annotated[list[DecodingLabel], Field(min_length=1)] = ["t0.6-p0.95"]

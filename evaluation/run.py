@@ -16,11 +16,10 @@ from contextlib import ExitStack, closing
 from typing import Any, TypeVar
 
 from evaluation.benchmarks import Benchmark
-from evaluation.config import EvalConfig
+from evaluation.config import EndpointPolicy, EvalConfig
 from evaluation.generation import Generation, Generator, Request, generation_of
 from evaluation.graders import Graders
 from evaluation.passes import LIKELIHOOD, Pass, Sample, passes_of
-from evaluation.policies import open_policy
 from evaluation.records import Journal, sound
 from evaluation.results import COMPLETIONS, RESULTS, Results, completion_line, results_of
 from evaluation.types import Completion, Item, Result, Score
@@ -56,7 +55,7 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
         graders = stack.enter_context(Graders(stage.run_dir, stage.earlier[1:]))
         for benchmark in benchmarks:
             benchmark.prepare(graders)
-        generator = stack.enter_context(closing(open_generator(config)))
+        generator = stack.enter_context(closing(open_generator(config, passes, graders)))
         work = _Work(config, stage, passes, generator, graders)
         stack.callback(work.close)
         work.generate()
@@ -75,8 +74,24 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
     )
 
 
-def open_generator(config: EvalConfig) -> Generator:
-    """What completes for the policy of an evaluation."""
+def open_generator(config: EvalConfig, passes: Sequence[Pass], graders: Graders) -> Generator:
+    """What completes for the policy of an evaluation.
+
+    Raises:
+        ValueError: there is no such policy, or a benchmark needs more of it than it can do.
+    """
+    if isinstance(config.policy, EndpointPolicy):
+        from evaluation.endpoint_policy import EndpointGenerator  # here: a policy of this machine needs no HTTP
+
+        for one in passes:
+            if one.decoding == LIKELIHOOD or any(example.is_raw for example in one.benchmark.examples):
+                raise ValueError(
+                    f"benchmarks: {one.benchmark.name} needs likelihoods or raw prompts, and so the policy's weights; "
+                    "an endpoint answers chat completions alone"
+                )
+        return EndpointGenerator(config.policy, journal=graders.journal)
+    from evaluation.policies import open_policy  # here: an endpoint needs no torch
+
     return open_policy(config.policy, config)
 
 
@@ -103,7 +118,9 @@ class _Work:
         """Files written in the formats of others, below the run directory."""
         earlier = stage.earlier[1:]
         self._generations = Journal(
-            stage.run_dir / GENERATIONS, [place / GENERATIONS for place in earlier], sync_seconds=LOCAL_SYNC_SECONDS
+            stage.run_dir / GENERATIONS,
+            [place / GENERATIONS for place in earlier],
+            sync_seconds=0.0 if isinstance(config.policy, EndpointPolicy) else LOCAL_SYNC_SECONDS,
         )
         self._scores = Journal(
             stage.run_dir / SCORES, [place / SCORES for place in earlier], sync_seconds=LOCAL_SYNC_SECONDS

@@ -76,7 +76,8 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         stage.progress(step, total_steps, "fitting preferences")
         stage.metrics(step, metrics)
         is_stopping = distributed.any_of(stage.is_stopping)
-        if (is_stopping or step % config.checkpoint_every_steps == 0) and step < total_steps:
+        is_due = step % config.checkpoint_every_steps == 0 and fitting.is_sound
+        if (is_stopping or is_due) and step < total_steps:
             counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "memory": policy.memory.state()}
             save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
             if is_stopping:

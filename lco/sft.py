@@ -65,7 +65,8 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
         stage.metrics(step, metrics)
         is_last = step == config.steps
         is_stopping = distributed.any_of(stage.is_stopping)
-        if (is_stopping or step % config.checkpoint_every_steps == 0) and not is_last:
+        is_due = step % config.checkpoint_every_steps == 0 and fitting.is_sound
+        if (is_stopping or is_due) and not is_last:
             counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "memory": policy.memory.state()}
             save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
             if is_stopping:

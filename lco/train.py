@@ -24,7 +24,7 @@ from lco.baselines import MiniLlm
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.collection import collect
 from lco.diagnostics import rollout_metrics, token_sums
-from lco.estimation import Estimator
+from lco.estimation import AdvantageFunction, Estimator
 from lco.fused import chunked_step_loss
 from lco.losses import LOSSES, token_weights
 from lco.memory import Limits, limits_of
@@ -40,8 +40,11 @@ from lco.validation import Validator
 from lco.watch import Watch, respond
 
 
-def train(config: TrainConfig, stage: Stage) -> None:
+def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | None = None) -> None:
     """Trains a policy; the run directory's output is the trained model.
+
+    Args:
+        advantages: a function of one's own in place of the configured `sparse` advantage (`docs/library.md`).
 
     Raises:
         Stopped: asked to stop; the state is saved.
@@ -52,7 +55,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
     distributed.join(config)
     policy = load_trained(Path(config.policy), config)
     policy.memory.report = stage.event
-    estimator = Estimator(config, policy)
+    estimator = Estimator(config, policy, advantages)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
     validator = Validator(config.validation, policy) if config.validation else None
@@ -113,7 +116,8 @@ def train(config: TrainConfig, stage: Stage) -> None:
             checkpoint()
             raise Stopped
         is_due = (is_due or step % config.checkpoint_every_steps == 0) and step < total_steps
-        if is_due and not watch.holds_checkpoints:
+        is_sound = fitting.is_sound and (second is None or second.is_sound)
+        if is_due and is_sound and not watch.holds_checkpoints:
             checkpoint()
             is_due = False
     stage.progress(total_steps, total_steps, "saving the model")

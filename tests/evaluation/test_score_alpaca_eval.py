@@ -74,8 +74,9 @@ def test_every_stored_preference_follows_from_its_stored_log_probabilities(publi
 @needs_data
 def test_shuffling_changes_nothing_by_instruction_and_points_by_row_order(published):
     rows, expected = published_example("claude-2")
+    whole = score(rows, published)["length_controlled_winrate"]
     random.Random(0).shuffle(rows)
-    assert score(rows, published)["length_controlled_winrate"] == pytest.approx(28.155, abs=0.2)
+    assert score(rows, published)["length_controlled_winrate"] == whole
     by_row = score(rows, published, compat="row-order")["length_controlled_winrate"]
     assert 34 < by_row < 36 and expected["length_controlled_winrate"] < 29
 
@@ -88,6 +89,17 @@ def test_few_rows_are_warned_of_and_stay_near(published):
         assert summary["length_controlled_winrate"] == pytest.approx(expected, abs=0.2)
         assert any("unstable" in warning for warning in summary["warnings"]) is (count < 400)
         assert summary["n_missing"] == 805 - count
+
+
+def test_alpaca_evals_own_record_of_the_reply_is_read_too():
+    top = [{"token": "m", "logprob": -0.1, "bytes": None}, {"token": "M", "logprob": -2.5, "bytes": None}]
+    reply = {"text": "m", "finish_reason": "length", "logprobs": {"content": [{"token": "m", "top_logprobs": top}]}}
+    row = {"instruction": "a", "judge_top_logprobs": {"m": -0.1, "M": -2.5}}
+    raw = {"instruction": "a", "raw_completion": reply}
+    assert score_annotations([raw])[0] == score_annotations([row])[0]
+    assert score_annotations([raw])[0][0]["preference"] is not None
+    for refused in (None, "", {}, {"logprobs": None}, {"logprobs": {"content": [{}]}}):
+        assert score_annotations([raw | {"raw_completion": refused}])[0][0]["preference"] is None
 
 
 def test_the_summary_is_json_and_names_its_model(whole):
@@ -105,6 +117,17 @@ def test_every_row_is_told_with_its_difficulty_and_fitted_preference(files, anno
     assert 100 * mean == pytest.approx(summary["length_controlled_winrate"])
     verdicts = {"win": lambda p: p > 1.5, "loss": lambda p: p < 1.5}
     assert all(verdicts[row["verdict"]](row["preference"]) for row in per_row)
+
+
+def test_the_order_of_the_rows_changes_nothing(files, annotations, whole):
+    shuffled = list(annotations)
+    random.Random(5).shuffle(shuffled)
+    per_row, summary = score_annotations(shuffled, **files.keywords(), num_resamples=0)
+    for name in ("length_controlled_winrate", "lc_fit_spread", "win_rate", "standard_error"):
+        assert summary[name] == pytest.approx(whole[1][name], abs=1e-12)
+    assert {row["index"]: row["glm_preference"] for row in per_row} == {
+        row["index"]: row["glm_preference"] for row in whole[0]
+    }
 
 
 def test_missing_rows_stay_out_and_shift_nobody(files, annotations, whole):
