@@ -27,6 +27,7 @@ class Pass:
     eval_seed: int | None
     """None where nothing is random."""
     samples_per_example: int
+    system_prompt: str = ""
 
     def samples(self) -> Iterator["Sample"]:
         """What is to be completed, in the order of the records: by example, then by sample."""
@@ -34,14 +35,14 @@ class Pass:
         if self.decoding != LIKELIHOOD:
             decoding = parse_decoding(self.decoding)
             temperature, top_p = decoding.temperature, decoding.top_p
-        for example in self.benchmark.examples:
-            example_key = content_key(**asdict(example))
+        for example, example_key in zip(self.benchmark.examples, self.benchmark.example_keys, strict=True):
             for sample_index in range(self.samples_per_example):
                 request = Request(
                     example_id=example.id,
                     sample_index=sample_index,
                     prompt=example.prompt,
                     is_raw=example.is_raw,
+                    system_prompt=self.system_prompt,
                     seed=derived_seed("eval", self.eval_seed or 0, example.id, sample_index),
                     temperature=temperature,
                     top_p=top_p,
@@ -59,8 +60,9 @@ class Pass:
             "benchmark": benchmark.name,
             "version": benchmark.version,
             "config": configured(benchmark.config),
-            "data_sha256": benchmark.manifest(),
+            "data_sha256": benchmark.data_sha256,
             "graders": dict(benchmark.grader_versions()),
+            "system_prompt": self.system_prompt,
             "decoding": self.decoding,
         }
         if self.decoding != LIKELIHOOD:
@@ -111,14 +113,14 @@ def passes_of(config: EvalConfig) -> Iterator[Pass]:
         if not benchmark.examples:
             raise ValueError(f"benchmarks: {benchmark.name} has no examples")
         if benchmark.form == LIKELIHOOD:
-            yield Pass(benchmark, LIKELIHOOD, None, 1)
+            yield Pass(benchmark, LIKELIHOOD, None, 1, config.system_prompt)
             continue
         for decoding in config.decodings:
             if decoding == "greedy":
-                yield Pass(benchmark, decoding, None, 1)
+                yield Pass(benchmark, decoding, None, 1, config.system_prompt)
                 continue
             for eval_seed in config.eval_seeds:
-                yield Pass(benchmark, decoding, eval_seed, config.samples_per_example)
+                yield Pass(benchmark, decoding, eval_seed, config.samples_per_example, config.system_prompt)
 
 
 def configured(config: Config) -> dict[str, Any]:

@@ -129,13 +129,14 @@ def whole(tensor: Tensor) -> Tensor:
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
     """The model's state with every tensor in one piece; tied ones stay one tensor. Every process must ask."""
-    pieces: dict[int, Tensor] = {}
+    identities = {name: id(parameter) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    pieces: dict[int | str, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        place = (tensor.to_local() if isinstance(tensor, DTensor) else tensor).data_ptr()
-        if place not in pieces:
-            pieces[place] = whole(tensor)
-        state[name] = pieces[place]
+        identity = identities.get(name, name)
+        if identity not in pieces:
+            pieces[identity] = whole(tensor)
+        state[name] = pieces[identity]
     return state
 
 
@@ -172,8 +173,8 @@ class Replica:
         self._shards = [part for part in body.modules() if isinstance(part, FSDPModule)]
         for shard in self._shards:
             shard.reshard()
-        held = [type(parameter).__name__ for parameter in model.parameters() if not isinstance(parameter, DTensor)]
-        assert not held, f"{len(held)} parameters are not sharded"
+        held = [name for name, parameter in model.named_parameters() if not isinstance(parameter, DTensor)]
+        assert not held, f"{len(held)} parameters are not sharded, {held[0]} among them"
 
     def backward(self, make_loss: Callable[[], Tensor], *, is_last: bool) -> Tensor:
         """Makes one micro-batch's loss of the model and adds its gradients to the step's; gives the loss.
