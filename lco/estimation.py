@@ -1,11 +1,8 @@
 """Rollouts -> a `Batch` with advantages: rewards and what the frozen models say, compared, normalised, spread."""
 
 import dataclasses
-<<<<<<< HEAD
-from dataclasses import replace
-=======
 from collections.abc import Callable
->>>>>>> main
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,11 +29,7 @@ from lco.advantages import (
     without_outliers,
     z_scored,
 )
-<<<<<<< HEAD
-from lco.algorithms import Algorithm, LcoConfig, LcoLogitConfig, TrainConfig
-=======
-from lco.algorithms import Algorithm, LcoConfig, LcoKld, TrainConfig
->>>>>>> main
+from lco.algorithms import Algorithm, LcoConfig, LcoKld, LcoLogitConfig, TrainConfig
 from lco.baselines import (
     ClipCov,
     Dapo,
@@ -87,7 +80,7 @@ class Estimator:
         self._advantages = advantages
         self.config = config
         self.policy = policy
-        self.scorer = Scorer(config, policy)
+        self.scorer = Scorer(config, policy, may_keep_states=advantages is None)
         advantage = config.algorithm.advantage
         self.critic = Critic(config, advantage, policy.memory) if isinstance(advantage, GaeAdvantage) else None
         """The critic that generalised advantages are made with; None where there is none."""
@@ -365,18 +358,17 @@ class Estimator:
         support.tail_advantages_N = others_N
 
 
-<<<<<<< HEAD
 def _over_vocabulary(batch: Batch, algorithm: LcoConfig, vocab_size: int) -> tuple[Tensor, Tensor]:
     """Sampled-token advantages over the vocabulary, `[N, V]`, and that of the tokens not sampled, `[N]`."""
     sampled_N, others_N = sparse_fill(batch.advantages_N, batch.behaviour_logprobs_N, algorithm.sparse_fill)
     return sparse(batch.actions_N, sampled_N - others_N, vocab_size) + others_N[:, None], others_N
-=======
+
+
 def _steps(rollouts: list[Rollout], device: torch.device) -> tuple[Tensor, Tensor]:
     """Rewards and numbers of tokens of all steps of all completions, `[S]` each."""
     rewards = [reward for rollout in rollouts for reward in rollout.step_rewards]
     tokens = [count for rollout in rollouts for count in rollout.step_tokens]
     return torch.tensor(rewards, device=device), torch.tensor(tokens, device=device)
->>>>>>> main
 
 
 def completion_ratios(ratios_N: Tensor, num_tokens_B: Tensor, credit: str) -> Tensor:

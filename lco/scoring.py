@@ -40,13 +40,17 @@ from lco.rollout import Batch, Rollout, States, Support, joined, selected, seque
 class Scorer:
     """The behaviour policy and the frozen models that an algorithm needs, scoring sampled ids."""
 
-    def __init__(self, config: TrainConfig, policy: Policy) -> None:
+    def __init__(self, config: TrainConfig, policy: Policy, *, may_keep_states: bool = True) -> None:
         """Loads the frozen models that the advantage and the algorithm need.
+
+        Args:
+            may_keep_states: False where somebody reads supports of the whole vocabulary at once.
 
         Raises:
             ValueError: a model is missing, has another tokenizer, or was tuned with another beta than stated.
         """
         self.config = config
+        self._may_keep_states = may_keep_states
         self.policy = policy
         self.algorithm: Algorithm = config.algorithm
         self.beta_dpo = 0.0
@@ -109,7 +113,7 @@ class Scorer:
         is_full = isinstance(algorithm, DistillationConfig) or isinstance(
             getattr(algorithm, "support", None), FullSupport
         )
-        return self.config.loss_chunk_tokens > 0 and is_full
+        return self.config.loss_chunk_tokens > 0 and is_full and self._may_keep_states
 
     @torch.no_grad()
     def support(self, batch: Batch) -> Support:
