@@ -232,6 +232,7 @@ METRICS: dict[str, Metric] = {
         "",
         "`diagnostics.gradient_bound`",
     ),
+    "train/num_pairs": Metric("Pairs", "preference pairs that were made", "", "`pairs`", is_logged=True),
     "train/margin": Metric(
         "Margin",
         "mean of the chosen less the rejected implicit reward",

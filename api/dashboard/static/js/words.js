@@ -60,6 +60,7 @@ const TITLES = new Map([
   ["train/grad_norm_positive", "Gradient norm, A > 0"],
   ["train/grad_norm_negative", "Gradient norm, A < 0"],
   ["train/grad_bound", "Bound on the gradient norm"],
+  ["train/num_pairs", "Pairs"],
   ["train/margin", "Margin"],
   ["time/step_seconds", "Seconds a step"],
 ]);
