@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -165,9 +166,10 @@ class Replica:
             self._wrapped = DistributedDataParallel(body, gradient_as_bucket_view=True)
             return
         blocks = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+        mesh = init_device_mesh(_device().type, (count(),))  # by default it would be of GPUs wherever there are some
         for block in [part for part in model.modules() if type(part).__name__ in blocks]:
-            fully_shard(block)
-        fully_shard(body)
+            fully_shard(block, mesh=mesh)
+        fully_shard(body, mesh=mesh)
         with torch.no_grad():
             body(lambda: None)  # whoever runs first is the root, also where the model's parts are called alone later
         self._shards = [part for part in body.modules() if isinstance(part, FSDPModule)]

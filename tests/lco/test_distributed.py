@@ -3,11 +3,15 @@
 import json
 import signal
 import time
+from itertools import chain
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from lco import distributed
 from lco.manifest import read_manifest
 from lco.stage import EXIT_STOPPED, EXIT_USER
 from tests.lco.launcher import metrics, records
@@ -22,6 +26,26 @@ RUNS: dict[str, tuple[str, dict]] = {name: (name, {}) for name in ALGORITHMS} | 
     "memory": ("lco-kld", {"gradient_checkpointing": True, "loss_chunk_tokens": 7, "micro_batch_tokens": 40}),
 }
 """Name -> the algorithm and further fields of its run: what changes how a model is held, or how a loss is made."""
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 7))
+def test_every_piece_is_dealt_to_one_process_and_all_have_as_many_rounds(num_items, size, num_processes):
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(distributed, "count", lambda: num_processes)
+        pieces = distributed.cut(list(range(num_items)), size)
+        hands = []
+        for rank in range(num_processes):
+            patches.setattr(distributed, "rank", lambda rank=rank: rank)
+            hands.append(distributed.rounds(pieces))
+    assert list(chain(*pieces)) == list(range(num_items)), "in order"
+    assert max(map(len, pieces)) <= size
+    assert len({len(hand) for hand in hands}) == 1
+    mine = [[piece for piece, is_mine in hand if is_mine] for hand in hands]
+    assert sorted(chain(*mine)) == pieces
+    assert max(map(len, mine)) - min(map(len, mine)) <= 1
+    if num_items % num_processes == 0:
+        assert all(mine), "nobody is idle"
 
 
 @pytest.fixture(scope="module")
