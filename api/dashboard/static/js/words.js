@@ -50,6 +50,7 @@ const TITLES = new Map([
   ["train/zero_std_groups", "Groups of one reward"],
   ["train/completion_tokens", "Completion tokens"],
   ["train/completion_tokens_max", "Completion tokens, longest"],
+  ["train/grader_timeout", "Grader timeouts"],
   ["train/truncated", "Truncated"],
   ["train/value_loss", "Value loss"],
   ["train/explained_variance", "Explained variance"],
