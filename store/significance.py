@@ -82,7 +82,7 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float | None:
     if len(differences) <= MAX_ENUMERATED:
         flips = itertools.product((1, -1), repeat=len(differences))
         hits = sum(abs(math.fsum(map(_times, signs, differences))) >= bound for signs in flips)
-        return hits / 2 ** len(differences)
+        return hits / (1 << len(differences))
     generator = random.Random(seed)
     drawn = (
         math.fsum(value if generator.random() < 0.5 else -value for value in differences) for _ in range(NUM_RESAMPLES)
