@@ -9,9 +9,10 @@ from typing import Any, Self, TypeVar
 import httpx2
 from pydantic import BaseModel
 
-from api import calls, schemas, service_schemas, transport
+from api import calls, result_schemas, schemas, service_schemas, transport
 from api.calls import Ask, AskList, Object, Verb
 from api.client import TIMEOUT_SECONDS
+from api.result_schemas import ResultsTable
 from api.transport import ApiFailure
 from store.settings import Settings
 
@@ -106,19 +107,19 @@ class AsyncClient:
         """The tries at a run, first one first."""
         return self._all(calls.whole(f"/v1/runs/{run}/attempts", schemas.AttemptRead))
 
-    def workers(self) -> AsyncIterator[schemas.WorkerRead]:
+    def workers(self) -> AsyncIterator[service_schemas.WorkerRead]:
         """Workers, newest first."""
-        return self._all(calls.listing("/v1/workers", schemas.WorkerRead, {}))
+        return self._all(calls.listing("/v1/workers", service_schemas.WorkerRead, {}))
 
     def checkpoints(self, **filters: Any) -> AsyncIterator[schemas.CheckpointRead]:
         """Checkpoints, newest first; filters: run, job, kind, order."""
         return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
 
-    def results(self, **filters: Any) -> AsyncIterator[schemas.ResultRead]:
+    def results(self, **filters: Any) -> AsyncIterator[result_schemas.ResultRead]:
         """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
-        return self._all(calls.listing("/v1/results", schemas.ResultRead, filters))
+        return self._all(calls.listing("/v1/results", result_schemas.ResultRead, filters))
 
-    def completions(self, run: str, **filters: Any) -> AsyncIterator[schemas.CompletionRead]:
+    def completions(self, run: str, **filters: Any) -> AsyncIterator[result_schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
         return self._all(calls.completions(run, filters))
 
@@ -138,7 +139,7 @@ class AsyncClient:
         """Benchmarks that an evaluation may name."""
         return self._all(calls.whole("/v1/benchmarks", service_schemas.BenchmarkRead))
 
-    async def results_table(self, *, experiment: str | None = None, job: str | None = None) -> schemas.ResultsTable:
+    async def results_table(self, *, experiment: str | None = None, job: str | None = None) -> ResultsTable:
         """Exact statistics over seeds, of an experiment or a job."""
         return await self._ask(calls.results_table(experiment, job))
 

@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from api import schemas, service_schemas
+from api import result_schemas, schemas, service_schemas
 from api.transport import ApiFailure, Call, body_of
 
 T = TypeVar("T", bound=BaseModel)
@@ -18,8 +18,8 @@ _KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "exp": ("/v1/experiments", schemas.ExperimentRead),
     "run": ("/v1/runs", schemas.RunRead),
     "ckpt": ("/v1/checkpoints", schemas.CheckpointRead),
-    "res": ("/v1/results", schemas.ResultRead),
-    "wrk": ("/v1/workers", schemas.WorkerRead),
+    "res": ("/v1/results", result_schemas.ResultRead),
+    "wrk": ("/v1/workers", service_schemas.WorkerRead),
 }
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "quarantined"})
 _ID = re.compile(r"(?P<prefix>[a-z]+)_[0-9a-z]{26}")
@@ -127,9 +127,9 @@ def metrics(run: str, keys: list[str] | None, from_step: int, max_points: int) -
     return Ask(Call("GET", f"/v1/runs/{run}/metrics", query), schemas.MetricsRead)
 
 
-def results_table(experiment: str | None, job: str | None) -> Ask[schemas.ResultsTable]:
+def results_table(experiment: str | None, job: str | None) -> Ask[result_schemas.ResultsTable]:
     """The table of results."""
-    return Ask(Call("GET", "/v1/results/table", {"experiment": experiment, "job": job}), schemas.ResultsTable)
+    return Ask(Call("GET", "/v1/results/table", {"experiment": experiment, "job": job}), result_schemas.ResultsTable)
 
 
 def printed_table(experiment: str, form: str, metric: str | None, baseline: str | None) -> Call:
@@ -170,9 +170,9 @@ def whole(path: str, item: type[T]) -> AskList[T]:
     return AskList(path, item, {})
 
 
-def completions(run: str, filters: dict[str, Any]) -> AskList[schemas.CompletionRead]:
+def completions(run: str, filters: dict[str, Any]) -> AskList[result_schemas.CompletionRead]:
     """Completions of an evaluation run, a thousand a page."""
-    return listing(f"/v1/runs/{run}/completions", schemas.CompletionRead, filters, limit=1000)
+    return listing(f"/v1/runs/{run}/completions", result_schemas.CompletionRead, filters, limit=1000)
 
 
 def events(identifier: str, after: int) -> AskList[schemas.EventRead]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from api.client import Client
-from api.schemas import CompletionRead, ResultRead, RunRead, TableRow
+from api.result_schemas import CompletionRead, ResultRead, TableRow
+from api.schemas import RunRead
 from lco.manifest import write_durably
 
 _PACKAGES = ("lco-platform", "torch", "transformers", "tokenizers", "fastapi", "sqlalchemy", "celery", "pydantic")

@@ -4,7 +4,9 @@ import shutil
 import time
 from typing import TextIO
 
-from api.schemas import ExperimentRead, JobNode, RunSummary, TableRow
+from api.figures import column_labels, figure
+from api.result_schemas import TableRow
+from api.schemas import ExperimentRead, JobNode, RunSummary
 
 _QUIET_SECONDS = 15.0
 _LIVE = frozenset({"leased", "running", "stopping"})
@@ -112,16 +114,16 @@ def _printable(text: str) -> str:
 
 
 def print_table(rows: list[TableRow]) -> None:
-    """The tables of results, one per benchmark and metric: a line per method, a column per decoding, in percent."""
-    print("\nmean ± std over train seeds (number of train seeds), in percent; eval seeds are averaged first")
+    """The tables of results, one per benchmark and metric: a line per method, a column per decoding."""
+    print("\nmean ± std over train seeds (number of train seeds), rates in percent; eval seeds are averaged first")
     for benchmark, metric in dict.fromkeys((row.benchmark, row.metric) for row in rows):
         found = [row for row in rows if (row.benchmark, row.metric) == (benchmark, metric)]
-        decodings = list(dict.fromkeys(row.decoding for row in found))
-        cells = {(row.method, row.decoding): _cell(row) for row in found}
-        lines = [[f"{benchmark} {metric}", *decodings]]
+        labels = column_labels(found)
+        cells = {(row.method, row.benchmark, row.decoding, row.configuration): _cell(row) for row in found}
+        lines = [[f"{benchmark} {metric}", *labels.values()]]
         for method in dict.fromkeys(row.method for row in found):
-            lines.append([method, *(cells.get((method, decoding), "") for decoding in decodings)])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(decodings) + 1)]
+            lines.append([method, *(cells.get((method, *key), "") for key in labels)])
+        widths = [max(len(line[column]) for line in lines) for column in range(len(labels) + 1)]
         print()
         for line in lines:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -130,6 +132,6 @@ def print_table(rows: list[TableRow]) -> None:
 def _cell(row: TableRow) -> str:
     if row.mean is None:
         return "no value"
-    spread = "" if row.std is None else f" ± {100 * row.std:.1f}"
+    spread = "" if row.std is None else f" ± {figure(row.std, row.unit)}"
     missing = f", missing {','.join(map(str, row.missing_seeds))}" if row.missing_seeds else ""
-    return f"{100 * row.mean:.1f}{spread} ({row.n}{missing})"
+    return f"{figure(row.mean, row.unit)}{spread} ({row.n}{missing})"

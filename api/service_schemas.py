@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
+from api.result_schemas import Unit
 from api.schemas import Wire
 
 
@@ -61,6 +62,10 @@ class ComparisonRead(Wire):
     benchmark: str
     metric: str
     decoding: str
+    configuration: str
+    """Hash of what both measured."""
+    unit: Unit
+    """Of the differences, their mean, spread and intervals."""
     seeds: list[int]
     """Train seeds that both have a value for."""
     differences: list[float]
@@ -153,3 +158,23 @@ class LoginLink(Wire):
     path: str
     """Path and query on this server; empty in a replayed reply."""
     expires_in_seconds: int
+
+
+class WorkerRead(Wire):
+    """A supervisor process and what it offers."""
+
+    object: Literal["worker"] = "worker"
+    id: str
+    host: str
+    pid: int
+    dispatcher: str
+    queues: list[str]
+    labels: list[str]
+    slots: int
+    gpus: list[int]
+    is_draining: bool
+    """It finishes what it has and takes nothing."""
+    is_alive: bool
+    """It was seen lately."""
+    started_at: datetime
+    last_seen_at: datetime

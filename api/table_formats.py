@@ -11,10 +11,11 @@ import io
 from collections.abc import Callable, Collection, Sequence
 
 from api.dashboard.tables import Cell, MetricTable, by_method
-from api.schemas import TableRow
+from api.figures import figure
+from api.result_schemas import TableRow
 
-Key = tuple[str, str, str, str]
-"""Method, benchmark, metric, decoding."""
+Key = tuple[str, str, str, str, str]
+"""Method, benchmark, metric, decoding, configuration."""
 DAGGER = "\N{DAGGER}"
 MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -27,6 +28,8 @@ _CSV_FIELDS = (
     "benchmark",
     "metric",
     "decoding",
+    "configuration",
+    "unit",
     "mean",
     "std",
     "n",
@@ -73,7 +76,7 @@ def _harmless(cell: object) -> object:
 
 
 def _heads(table: MetricTable) -> list[str]:
-    return ["method", *(f"{column.benchmark} {column.decoding}" for column in table.columns)]
+    return ["method", *(f"{column.benchmark} {column.label}" for column in table.columns)]
 
 
 def _cells(table: MetricTable, significant: set[Key], write: Callable[[Cell, bool], str]) -> list[list[str]]:
@@ -82,7 +85,9 @@ def _cells(table: MetricTable, significant: set[Key], write: Callable[[Cell, boo
         [
             ""
             if cell is None or cell.mean is None
-            else write(cell, (line.method, column.benchmark, table.name, column.decoding) in significant)
+            else write(
+                cell, (line.method, column.benchmark, table.name, column.decoding, column.configuration) in significant
+            )
             for cell, column in zip(line.cells, table.columns, strict=True)
         ]
         for line in table.rows
@@ -91,10 +96,7 @@ def _cells(table: MetricTable, significant: set[Key], write: Callable[[Cell, boo
 
 def _figures(cell: Cell) -> tuple[str, str, str]:
     """Mean, standard deviation (empty for one seed) and n, a share in percent."""
-    assert cell.mean is not None
-    factor = 100.0 if -1 <= cell.mean <= 1 else 1.0
-    std = "" if cell.std is None else f"{factor * cell.std:.2f}"
-    return f"{factor * cell.mean:.2f}", std, str(cell.n)
+    return figure(cell.mean, cell.unit, 2), figure(cell.std, cell.unit, 2), str(cell.n)
 
 
 def _markdown(table: MetricTable, significant: set[Key]) -> str:

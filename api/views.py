@@ -9,25 +9,24 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from api import schemas
+from api import schemas, service_schemas
 from store.ids import encode_id
 from store.models.base import utc_now
 from store.models.job import Experiment, Job
-from store.models.record import Checkpoint, Completion, Event, LogChunk, Result
+from store.models.record import Checkpoint, Event, LogChunk
 from store.models.run import Attempt, Run
 from store.models.worker import Worker
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.metrics import Metrics
-from store.repositories.records import Results
 from store.repositories.runs import Runs
 from store.states import TERMINAL, RunState, job_status
-from store.statistics import results_table as statistics_of
 
 WORKER_SILENCE = timedelta(seconds=30)
 """A worker that was not seen for this long is shown as gone."""
 
 
-def _shown(prefix: str, identifier: UUID | None) -> str | None:
+def shown_id(prefix: str, identifier: UUID | None) -> str | None:
+    """An id as the wire has it; None of none."""
     return None if identifier is None else encode_id(prefix, identifier)
 
 
@@ -73,7 +72,7 @@ def _run(row: Run, job: Job, needs: Iterable[UUID]) -> schemas.RunRead:
     return schemas.RunRead(
         **run_summary(row).model_dump(),
         job_id=encode_id("job", row.job_id),
-        experiment_id=_shown("exp", job.experiment_id),
+        experiment_id=shown_id("exp", job.experiment_id),
         job_name=job.name,
         kind=row.kind,
         method=job.method,
@@ -83,11 +82,11 @@ def _run(row: Run, job: Job, needs: Iterable[UUID]) -> schemas.RunRead:
         needs=[encode_id("run", needed) for needed in needs],
         blocked_on=row.blocked_on,
         infra_failures=row.infra_failures,
-        worker_id=_shown("wrk", row.worker_id),
+        worker_id=shown_id("wrk", row.worker_id),
         error=schemas.RunError(code=row.error_code, message=row.error_message) if has_error else None,
         latest_metrics=row.latest_metrics,
         output_attempt=row.output_attempt,
-        reused_run_id=_shown("run", row.reused_run_id),
+        reused_run_id=shown_id("run", row.reused_run_id),
         durations=schemas.Durations(
             queued_seconds=_seconds(row.queued_at, row.started_at),
             running_seconds=_seconds(row.started_at, row.finished_at),
@@ -115,7 +114,7 @@ def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID]) -> schemas.Jo
     moments = [run.progress_at for run in its_runs if run.progress_at is not None]
     return schemas.JobRead(
         id=encode_id("job", row.id),
-        experiment_id=_shown("exp", row.experiment_id),
+        experiment_id=shown_id("exp", row.experiment_id),
         name=row.name,
         kind=row.kind,
         method=row.method,
@@ -176,7 +175,7 @@ def _experiment(
             for job in its_jobs
         ],
         num_reused=sum(run.reused_run_id is not None for job in its_jobs for run in runs_of.get(job.id, [])),
-        cloned_from=_shown("exp", row.cloned_from),
+        cloned_from=shown_id("exp", row.cloned_from),
         metadata=row.details,
         created_at=row.created_at,
     )
@@ -205,7 +204,7 @@ def event(row: Event) -> schemas.EventRead:
     return schemas.EventRead(
         seq=row.seq,
         job_id=encode_id("job", row.job_id),
-        run_id=_shown("run", row.run_id),
+        run_id=shown_id("run", row.run_id),
         attempt=row.attempt,
         type=row.type,
         level=row.level,
@@ -246,49 +245,9 @@ def checkpoints(session: Session, rows: Sequence[Checkpoint]) -> list[schemas.Ch
     ]
 
 
-def result(row: Result) -> schemas.ResultRead:
-    """One result."""
-    return schemas.ResultRead(
-        id=encode_id("res", row.id),
-        run_id=encode_id("run", row.run_id),
-        job_id=encode_id("job", row.job_id),
-        experiment_id=_shown("exp", row.experiment_id),
-        checkpoint_id=_shown("ckpt", row.checkpoint_id),
-        method=row.method,
-        benchmark=row.benchmark,
-        metric=row.metric,
-        decoding=row.decoding,
-        train_seed=row.train_seed,
-        eval_seed=row.eval_seed,
-        value=row.value,
-        num_examples=row.num_examples,
-        num_unscored=row.num_unscored,
-        created_at=row.created_at,
-    )
-
-
-def completion(row: Completion) -> schemas.CompletionRead:
-    """One completion."""
-    return schemas.CompletionRead(
-        position=row.position,
-        benchmark=row.benchmark,
-        example_id=row.example_id,
-        decoding=row.decoding,
-        train_seed=row.train_seed,
-        eval_seed=row.eval_seed,
-        prompt=row.prompt,
-        completion=row.completion,
-        reference=row.reference,
-        extracted=row.extracted,
-        verdict=row.verdict,
-        correct=row.correct,
-        truncated=row.truncated,
-    )
-
-
-def worker(row: Worker) -> schemas.WorkerRead:
+def worker(row: Worker) -> service_schemas.WorkerRead:
     """One worker."""
-    return schemas.WorkerRead(
+    return service_schemas.WorkerRead(
         id=encode_id("wrk", row.id),
         host=row.host,
         pid=row.pid,
@@ -328,55 +287,5 @@ def metrics(
                 ],
             )
             for key, points in sorted(curves.items())
-        ],
-    )
-
-
-def results_table(
-    session: Session, *, experiment_id: UUID | None = None, job_id: UUID | None = None
-) -> schemas.ResultsTable:
-    """The table of results of an experiment or a job: exact statistics over seeds, computed now.
-
-    Raises:
-        NotFound: there is no such experiment or job.
-    """
-    if experiment_id is not None:
-        Experiments(session).get(experiment_id)
-    elif job_id is not None:
-        Jobs(session).get(job_id)
-    results = Results(session)
-    rows = statistics_of(
-        results.all(experiment_id=experiment_id, job_id=job_id),
-        results.expected_seeds(experiment_id=experiment_id, job_id=job_id),
-    )
-    return schemas.ResultsTable(
-        experiment_id=_shown("exp", experiment_id),
-        job_id=_shown("job", job_id),
-        rows=[
-            schemas.TableRow(
-                method=row.method,
-                benchmark=row.benchmark,
-                metric=row.metric,
-                decoding=row.decoding,
-                mean=row.mean,
-                std=row.std,
-                n=row.n,
-                missing_seeds=row.missing_seeds,
-                std_over_eval_seeds=row.std_over_eval_seeds,
-                num_examples=row.num_examples,
-                num_unscored=row.num_unscored,
-                per_seed=[
-                    schemas.SeedValue(
-                        train_seed=cell.train_seed,
-                        value=cell.mean,
-                        num_eval_seeds=sum(value is not None for value in cell.values.values()),
-                        std_over_eval_seeds=cell.std_over_eval_seeds,
-                        num_examples=cell.num_examples,
-                        num_unscored=cell.num_unscored,
-                    )
-                    for cell in row.per_seed
-                ],
-            )
-            for row in rows
         ],
     )

@@ -142,7 +142,7 @@ def write_rows(path: Path, scored: Scored) -> None:
 
 
 def results_of(scored: Scored) -> Iterator[dict[str, Any]]:
-    """Every number among the figures as a result; nested ones are named by their path."""
+    """Every rate among the figures as a result; nested ones are named by their path."""
     num_examples = next((scored.figures[name] for name in ("n_total", "n") if name in scored.figures), len(scored.rows))
     for metric, value in _numbers(scored.figures):
         yield {
@@ -157,10 +157,8 @@ def results_of(scored: Scored) -> Iterator[dict[str, Any]]:
 
 def _numbers(figures: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
     for name, value in figures.items():
-        if isinstance(value, bool):
-            continue
-        if isinstance(value, int | float):
-            yield path + name, float(value)
+        if isinstance(value, float):  # whole numbers are counts
+            yield path + name, value
         elif isinstance(value, Mapping):
             yield from _numbers(value, f"{path}{name}/")
 

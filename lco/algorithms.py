@@ -207,12 +207,17 @@ class TrainConfig(TrainingStageConfig):
 
     @model_validator(mode="after")
     def _combination_is_sound(self) -> Self:
+        if self.algorithm.token_reduction == "micro-mean" and self.micro_batch_tokens:
+            raise ValueError("micro_batch_tokens: a mean over micro-batches needs ones of equal size; use 0")
         num_completions = self.prompts_per_iteration * self.group_size
         if num_completions % self.steps_per_epoch:
             raise ValueError(f"steps_per_epoch: must divide the {num_completions} completions of an iteration")
         advantage = self.algorithm.advantage
         if isinstance(advantage, ComparedAdvantage) and advantage.estimator in GROUP_ESTIMATORS and self.group_size < 2:
             raise ValueError(f"group_size: the {advantage.estimator} advantage needs at least 2 completions per prompt")
+        is_mixed = isinstance(self.algorithm, MiniLlm) and self.algorithm.teacher_mix > 0
+        if is_mixed and (self.sampling.temperature, self.sampling.top_p) != (1.0, 1.0):
+            raise ValueError("sampling: the weights of `teacher_mix` are those of temperature 1 and top_p 1")
         if isinstance(advantage, GaeAdvantage) and advantage.value_pretraining_iterations >= self.iterations:
             raise ValueError(
                 f"algorithm.advantage.value_pretraining_iterations: must be fewer than the {self.iterations} iterations"

@@ -1,80 +1,33 @@
-"""Final answers: found in a completion, compared with a reference. For rewards and benchmarks alike. No torch.
+"""Final answers: found in a completion, compared with a reference without any process. No torch.
 
-Model text is untrusted: it can be wrong, it cannot raise, and nothing of it is ever evaluated as code.
+Model text is untrusted: it can be wrong, it cannot raise, and nothing of it is ever evaluated as code. This is the
+comparison `exact`; `lco.grading.grader` is the comparison `math`, which reads formulas too.
 """
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 from lco.config import Extraction
+from lco.grading.extraction import EXTRACTIONS, extract_boxed, extract_final_number, extract_last_equals
+from lco.grading.grade import Grade, Verdict
+from lco.grading.screen import MAX_CHARACTERS as MAX_ANSWER_CHARACTERS
 
-MAX_ANSWER_CHARACTERS = 4096
+__all__ = [
+    "EXTRACTIONS",
+    "Grade",
+    "Verdict",
+    "extract_boxed",
+    "extract_final_number",
+    "extract_last_equals",
+    "grade",
+    "is_equivalent",
+    "parse_number",
+]
+
 MAX_ANSWER_DIGITS = 4000  # CPython refuses to read an integer of more than 4,300 digits
 MAX_EXPONENT = 10_000
 
-Verdict = Literal["correct", "wrong", "no_answer"]
-
 _NUMBER = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,6})?")
-_NUMBER_IN_TEXT = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Grade:
-    """What was made of one completion."""
-
-    extracted: str | None
-    """The final answer as written; None where there is none."""
-    verdict: Verdict
-
-    @property
-    def is_correct(self) -> bool:
-        """Whether the answer equals the reference."""
-        return self.verdict == "correct"
-
-
-def extract_last_equals(completion: str) -> str | None:
-    """What stands after the last `=`: the answer of a chain of sums."""
-    _, separator, answer = completion.rpartition("=")
-    return answer.strip() or None if separator else None
-
-
-def extract_boxed(completion: str) -> str | None:
-    r"""The contents of the last `\boxed{...}` or `\fbox{...}`, braces matched; None if missing or open."""
-    start = max(completion.rfind(r"\boxed{"), completion.rfind(r"\fbox{"))
-    if start < 0:
-        return None
-    opening = completion.index("{", start)
-    depth = 0
-    for position in range(opening, min(len(completion), opening + MAX_ANSWER_CHARACTERS)):
-        character = completion[position]
-        if character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return completion[opening + 1 : position].strip() or None
-    return None
-
-
-def extract_final_number(completion: str) -> str | None:
-    """The last number of the text; that of a last line `#### N` or of the last box where there is one."""
-    boxed = extract_boxed(completion)
-    if boxed is not None:
-        return boxed
-    _, mark, after = completion.rpartition("####")
-    if mark and (marked := _NUMBER_IN_TEXT.search(after)):
-        return marked[0]
-    numbers = _NUMBER_IN_TEXT.findall(completion)
-    return str(numbers[-1]) if numbers else None
-
-
-EXTRACTIONS = {
-    "last-equals": extract_last_equals,
-    "boxed": extract_boxed,
-    "final-number": extract_final_number,
-}
 
 
 def parse_number(text: str) -> Fraction | None:

@@ -74,7 +74,11 @@ def _source_of(field: FieldInfo) -> Source | None:
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Extraction = Literal["last-equals", "boxed", "final-number"]
+Extraction = Literal["last-equals", "boxed", "final-number", "any"]
+"""Where the final answer stands: after the last `=`; in the last box or the line that declares it; the last number;
+or in the last answer pattern of any kind."""
+Comparison = Literal["exact", "math"]
+"""`exact`: equal numbers or equal text, without any process. `math`: formulas too, by computer algebra in processes."""
 
 
 class Sums(Config):
@@ -275,6 +279,9 @@ class TrainingStageConfig(StageConfig):
     micro_batch_size: PositiveInt = 64
     """Sequences per forward and backward pass. Changes speed and memory, and the gradient only in its last bits
     (unless an algorithm's `token_reduction` is `micro-mean`)."""
+    micro_batch_tokens: NonNegativeInt = 0
+    """Most tokens per forward and backward pass, padding counted (a longer sequence goes alone); 0 for no such limit.
+    `micro_batch_size` holds as well."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
     sharded over them (`fsdp2`). The numbers are the same."""

@@ -13,6 +13,7 @@ from lco import distributed
 from lco.advantage_config import GaeAdvantage
 from lco.advantages import generalized_advantages
 from lco.algorithms import TrainConfig
+from lco.memory import Memory, limits_of
 from lco.optimization import Fitting
 from lco.policy import Policy, load_trained
 from lco.rollout import Batch
@@ -42,15 +43,19 @@ class ValueModel(nn.Module):
 class Critic:
     """A value model with its own optimizer: assesses rollouts, and learns their returns."""
 
-    def __init__(self, config: TrainConfig, advantage: GaeAdvantage) -> None:
+    def __init__(self, config: TrainConfig, advantage: GaeAdvantage, memory: Memory) -> None:
         """Loads the second copy of the policy.
+
+        Args:
+            memory: the run's, so that sizes that did not fit are kept in one place.
 
         Raises:
             ValueError: as `load_trained`.
         """
         self.advantage = advantage
-        self.micro_batch_size = config.micro_batch_size
+        self.limits = limits_of(config)
         total_steps = config.iterations * config.inner_epochs * config.steps_per_epoch
+        self.memory = memory
         self.model = ValueModel(load_trained(Path(config.policy), config))
         self.fitting = Fitting(self.model, advantage.critic, total_steps, config.parallel)
 
@@ -61,10 +66,18 @@ class Critic:
     @torch.no_grad()
     def assess(self, batch: Batch, rewards_N: Tensor, is_truncated_B: Tensor, iteration: int) -> None:
         """Sets the batch's values, the returns that the critic learns, and the policy's advantages."""
-        pieces = distributed.cut(list(range(len(batch.num_tokens_B))), self.micro_batch_size)
+        lengths = batch.attention_mask_BT.sum(1).tolist()
+        pieces = distributed.cut(list(range(len(lengths))), self.limits.max_sequences)
+
+        def values(piece: list[int]) -> list[tuple[Tensor, Tensor]]:
+            def some(part: range) -> tuple[Tensor, Tensor]:
+                return self._values(batch, piece[part.start : part.stop])
+
+            return self.memory.each("scoring with the critic", [lengths[i] for i in piece], self.limits, some)
+
         with self.fitting.replica.unsharded():
-            mine = [self._values(batch, piece) for piece in distributed.share(pieces)]
-        parts = distributed.gather(mine)
+            mine = [values(piece) for piece in distributed.share(pieces)]
+        parts = [part for of_piece in distributed.gather(mine) for part in of_piece]
         values_N, ends_B = (torch.cat(column) for column in zip(*parts, strict=True))
         goes_on_B = is_truncated_B & self.advantage.bootstrap_truncated
         last_values_B = torch.where(goes_on_B, ends_B, 0.0)
@@ -92,8 +105,8 @@ class Critic:
         zero = torch.zeros((), dtype=torch.float64, device=batch.returns_N.device)
         sums = {"residual": zero, "residual_squared": zero, "clipped": zero}
 
-        def loss_of(indices: list[int], is_mine: bool) -> Tensor:
-            micro = batch.select(torch.tensor(indices, device=batch.num_tokens_B.device))
+        def loss_of(piece: range, is_mine: bool) -> Tensor:
+            micro = batch.select(torch.tensor(piece, device=batch.num_tokens_B.device))
             values_N = self.model(micro.input_ids_BT, micro.attention_mask_BT)[micro.mask_BT]
             assert micro.returns_N is not None and micro.values_N is not None
             loss_N = value_loss(values_N, micro.values_N, micro.returns_N, clip)
@@ -108,8 +121,14 @@ class Critic:
                     sums[name] = sums[name] + value_N.sum()
             return (loss_N * micro.weights_N).sum() * is_mine
 
-        pieces = distributed.cut(list(range(len(batch.num_tokens_B))), self.micro_batch_size)
-        metrics = self.fitting.update(step, [partial(loss_of, *dealt) for dealt in distributed.rounds(pieces)])
+        def gradients(pieces: list[range]) -> Tensor:
+            sums.update(dict.fromkeys(sums, zero))
+            return self.fitting.accumulate([partial(loss_of, *dealt) for dealt in distributed.rounds(pieces)])
+
+        lengths = batch.attention_mask_BT.sum(1).tolist()
+        least = distributed.count()
+        loss = self.memory.whole("fitting the critic", lengths, self.limits, gradients, least)
+        metrics = self.fitting.apply(step, loss)
         count = len(batch.returns_N)
         means = {name: value.item() / count for name, value in distributed.summed(sums).items()}
         found = {

@@ -7,9 +7,9 @@ Shapes: B sequences, T time, N tokens, V vocabulary.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from torch import Tensor
 from transformers import DynamicCache
@@ -67,6 +67,12 @@ class CombinedPolicy(Policy):
 
     others: tuple[Policy, ...]
     """The further models, in the order in which `combined` takes their logits."""
+
+    @classmethod
+    def of(cls, policy: Policy, *others: Policy, **more: Any) -> Self:
+        """The policy, in the same memory, combined with others."""
+        own = {field.name: getattr(policy, field.name) for field in fields(Policy) if field.init}
+        return cls(**own, others=others, **more)
 
     @abstractmethod
     def combined(self, logits: list[Tensor]) -> Tensor:

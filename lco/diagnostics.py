@@ -152,6 +152,7 @@ def rollout_metrics(rollouts: list[Rollout], batch: Batch, group_size: int) -> d
     rewards_GB = torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float64).view(-1, group_size)
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
     count = len(rollouts)
+    advantages_N = batch.advantages_N[: sum(lengths)]  # demonstrations follow the completions
     metrics = {
         "train/reward": rewards_GB.mean().item(),
         "train/reward_std": rewards_GB.std().item() if count > 1 else 0.0,
@@ -159,8 +160,8 @@ def rollout_metrics(rollouts: list[Rollout], batch: Batch, group_size: int) -> d
         "train/completion_tokens": sum(lengths) / count,
         "train/completion_tokens_max": max(lengths),
         "train/truncated": sum(rollout.is_truncated for rollout in rollouts) / count,
-        "train/advantage_std": batch.advantages_N.std().item() if len(batch.advantages_N) > 1 else 0.0,
-        "train/advantage_max": batch.advantages_N.abs().max().item(),
+        "train/advantage_std": advantages_N.std().item() if len(advantages_N) > 1 else 0.0,
+        "train/advantage_max": advantages_N.abs().max().item(),
     }
     if group_size > 1:
         is_flat_G = rewards_GB.amax(1) == rewards_GB.amin(1)

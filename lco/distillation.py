@@ -40,11 +40,20 @@ def gkd(logits_NV: Tensor, batch: Batch, config: Gkd) -> Tensor:
 
 
 def minillm(logits_NV: Tensor, batch: Batch, config: MiniLlm) -> Tensor:
-    """KL(pi_theta || p_T) of the step plus PPO's surrogate on `later_log_ratios` (arXiv 2306.08543, Eqs. 3, 5, 7)."""
+    """KL(pi_theta || p_T) of the step plus PPO's surrogate on `later_log_ratios` (arXiv 2306.08543, Eqs. 3, 5, 7).
+
+    Of a token drawn from the mixture with the teacher the divergence is weighted by pi_old / mixture; the surrogate's
+    ratio is pi_theta / mixture. A demonstration's tokens have the loss -log pi_theta.
+    """
     log_probs_NV = logits_NV.log_softmax(-1)
-    ratio_N = importance_ratio(action_log_probs(logits_NV, batch.actions_N), batch, config)
-    loss_N = clipped_surrogate(ratio_N, batch, config)
-    return loss_N + kl_divergence(log_probs_NV, teacher_log_probs(batch)) if config.single_step else loss_N
+    actions_N = action_log_probs(logits_NV, batch.actions_N)
+    loss_N = clipped_surrogate(importance_ratio(actions_N, batch, config), batch, config)
+    if config.single_step:
+        divergence_N = kl_divergence(log_probs_NV, teacher_log_probs(batch))
+        loss_N = loss_N + (divergence_N if batch.importance_N is None else batch.importance_N * divergence_N)
+    if batch.is_demonstration_B is None:
+        return loss_N
+    return torch.where(batch.is_demonstration_B.repeat_interleave(batch.num_tokens_B), -actions_N, loss_N)
 
 
 def later_log_ratios(

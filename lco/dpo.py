@@ -2,7 +2,6 @@
 
 import random
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from lco import distributed
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import DpoConfig
 from lco.log_probs import action_log_probs
+from lco.memory import Limits, limits_of
 from lco.optimization import Fitting
 from lco.policy import Policy, load_trained
 from lco.prompts import read_jsonl, text_field
@@ -34,6 +34,10 @@ class Pair:
     reference_chosen: float = 0.0
     reference_rejected: float = 0.0
 
+    def num_padded(self) -> int:
+        """Tokens of the two sequences, the shorter one padded."""
+        return 2 * (len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids)))
+
 
 def tune(config: DpoConfig, stage: Stage) -> None:
     """Tunes a policy on preferences; the output is the reward model with its reference and its beta.
@@ -45,12 +49,14 @@ def tune(config: DpoConfig, stage: Stage) -> None:
     """
     distributed.join(config)
     policy = load_trained(Path(config.policy), config)
+    policy.memory.report = stage.event
     pairs = _load_pairs(Path(config.pairs), policy)
     steps_per_epoch = max(1, len(pairs) // config.batch_size)
     total_steps = config.epochs * steps_per_epoch
-    _score_reference(policy, pairs, config.micro_batch_size, stage)
+    _score_reference(policy, pairs, limits_of(config), stage)
     fitting = Fitting(policy.model, config.optimizer, total_steps, config.parallel)
     step, state, _ = restore_checkpoint(stage, policy, fitting.optimizer)
+    policy.memory.restore(state.get("memory", {}))
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
     while step < total_steps:
         epoch, share = divmod(step, steps_per_epoch)
@@ -58,7 +64,11 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         random.Random(derived_seed(config.seed, "dpo", epoch)).shuffle(order)
         chosen = [pairs[index] for index in order[share * config.batch_size : (share + 1) * config.batch_size]]
         sums: dict[str, Tensor] = {}
-        metrics = fitting.update(step, _losses(policy, chosen, config, sums))
+        chosen.sort(key=Pair.num_padded)
+        gradients = partial(_gradients, fitting, policy, chosen, config, sums)
+        lengths = [pair.num_padded() for pair in chosen]
+        loss = policy.memory.whole("fitting", lengths, limits_of(config), gradients, least=distributed.count())
+        metrics = fitting.apply(step, loss)
         for name, total in distributed.summed(sums).items():
             metrics[f"train/{name}"] = total.item() / len(chosen)
         step += 1
@@ -66,7 +76,7 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         stage.metrics(step, metrics)
         is_stopping = distributed.any_of(stage.is_stopping)
         if (is_stopping or step % config.checkpoint_every_steps == 0) and step < total_steps:
-            counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
+            counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "memory": policy.memory.state()}
             save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
             if is_stopping:
                 raise Stopped
@@ -126,26 +136,39 @@ def _sequence_log_probs(policy: Policy, pairs: list[Pair]) -> Tensor:
 
 
 @torch.no_grad()
-def _score_reference(policy: Policy, pairs: list[Pair], micro_batch_size: int, stage: Stage) -> None:
+def _score_reference(policy: Policy, pairs: list[Pair], limits: Limits, stage: Stage) -> None:
     """Notes the reference's log-probabilities, before the first step changes the policy."""
     scores: list[list[tuple[float, float]]] = []
-    for part, is_mine in distributed.rounds(distributed.cut(pairs, micro_batch_size)):
+
+    def scored(part: list[Pair]) -> list[tuple[float, float]]:
+        return list(zip(*_sequence_log_probs(policy, part).view(2, -1).tolist(), strict=True))
+
+    for part, is_mine in distributed.rounds(distributed.cut(pairs, limits.max_sequences)):
         if distributed.any_of(stage.is_stopping):
             raise Stopped
         if is_mine:
-            scores.append(list(zip(*_sequence_log_probs(policy, part).view(2, -1).tolist(), strict=True)))
+            lengths = [pair.num_padded() for pair in part]
+            pieces = policy.memory.each("scoring", lengths, limits, lambda piece: scored([part[i] for i in piece]))  # noqa: B023
+            scores.append([score for piece in pieces for score in piece])
     flat = [score for of_part in distributed.gather(scores) for score in of_part]
     for pair, (chosen, rejected) in zip(pairs, flat, strict=True):
         pair.reference_chosen, pair.reference_rejected = chosen, rejected
 
 
-def _losses(
-    policy: Policy, pairs: list[Pair], config: DpoConfig, sums: dict[str, Tensor]
-) -> list[Callable[[], Tensor]]:
-    """Makers of the micro-batches' losses that are this process's; they add to the sums."""
+def _gradients(
+    fitting: Fitting,
+    policy: Policy,
+    pairs: list[Pair],
+    config: DpoConfig,
+    sums: dict[str, Tensor],
+    pieces: list[range],
+) -> Tensor:
+    """Accumulates the gradient of the step's loss in micro-batches, and the sums; gives this process's share of it."""
+    sums.clear()
     num_chosen_tokens = sum(len(pair.chosen_ids) for pair in pairs)
 
-    def loss_of(part: list[Pair], is_mine: bool) -> Tensor:
+    def loss_of(piece: range, is_mine: bool) -> Tensor:
+        part = [pairs[position] for position in piece]
         sums_B = _sequence_log_probs(policy, part)
         chosen_B, rejected_B = sums_B.chunk(2)
         reference = torch.tensor([(p.reference_chosen, p.reference_rejected) for p in part], device=policy.device)
@@ -156,8 +179,7 @@ def _losses(
         loss = loss_B.sum() / len(pairs) - config.nll_weight * chosen_B.sum() / num_chosen_tokens
         return loss * is_mine
 
-    cuts = distributed.cut(pairs, config.micro_batch_size)
-    return [partial(loss_of, *dealt) for dealt in distributed.rounds(cuts)]
+    return fitting.accumulate([partial(loss_of, *dealt) for dealt in distributed.rounds(pieces)])
 
 
 if __name__ == "__main__":

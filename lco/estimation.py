@@ -1,5 +1,6 @@
 """Rollouts -> a `Batch` with advantages: rewards and what the frozen models say, compared, normalised, spread."""
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -31,8 +32,10 @@ from lco.baselines import (
     TokenPenaltyConfig,
 )
 from lco.critic import Critic
+from lco.decoding import MixedPolicy
 from lco.diagnostics import raw_spread, support_metrics
 from lco.distillation import later_log_ratios
+from lco.log_probs import mixture_log_probs
 from lco.policy import Policy
 from lco.policy_gradients import marked_tokens, sequence_sums
 from lco.reward_history import RewardHistory
@@ -54,12 +57,21 @@ class Estimator:
         self.policy = policy
         self.scorer = Scorer(config, policy)
         advantage = config.algorithm.advantage
-        self.critic = Critic(config, advantage) if isinstance(advantage, GaeAdvantage) else None
+        self.critic = Critic(config, advantage, policy.memory) if isinstance(advantage, GaeAdvantage) else None
         """The critic that generalised advantages are made with; None where there is none."""
         is_smooth = isinstance(config.algorithm, Dcpo) and config.algorithm.smooth_advantages
         self._history = RewardHistory() if is_smooth else None
         self.statistics: dict[str, float] = {}
         """What the newest batch's targets report."""
+
+    @property
+    def behaviour(self) -> Policy:
+        """What completions are drawn from: the policy as it stands, or MiniLLM's mixture of it with the teacher."""
+        alpha = self.algorithm.teacher_mix if isinstance(self.algorithm, MiniLlm) else 0.0
+        if alpha == 0:
+            return self.policy
+        assert self.scorer.reward_model is not None
+        return MixedPolicy.of(self.policy, self.scorer.reward_model, alpha=alpha)
 
     def state(self) -> dict[str, Any]:
         """What the next iterations' advantages depend on beside the weights, as JSON."""
@@ -90,20 +102,16 @@ class Estimator:
     @torch.no_grad()
     def batch(self, rollouts: list[Rollout], iteration: int = 0) -> Batch:
         """The rollouts of one iteration as one batch, with behaviour log-probabilities and advantages."""
-        batch = self.scorer.batch(rollouts)
         algorithm = self.algorithm
+        shown = self._demonstrations(rollouts) if isinstance(algorithm, MiniLlm) and algorithm.lm_weight > 0 else []
+        batch = self.scorer.batch([*rollouts, *shown])
         advantage = algorithm.advantage
         if isinstance(advantage, ComparedAdvantage):
             batch.advantages_N = self._sampled(advantage, rollouts, batch)
         elif isinstance(advantage, GaeAdvantage):
             self._assess(advantage, rollouts, batch, iteration)
         if isinstance(algorithm, MiniLlm):
-            batch.advantages_N = later_log_ratios(
-                batch.advantages_N - batch.behaviour_logprobs_N,
-                batch.num_tokens_B,
-                is_inclusive=not algorithm.single_step,
-                length_normalized=algorithm.length_normalized,
-            )
+            self._distil(algorithm, batch, len(rollouts))
         if isinstance(algorithm, PolicyGradientConfig) and algorithm.whiten:
             batch.advantages_N = z_scored(batch.advantages_N)
         if isinstance(algorithm, StableReinforce):
@@ -133,6 +141,34 @@ class Estimator:
             support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
             self.statistics |= support_metrics(support, algorithm)
         return batch
+
+    def _demonstrations(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """The demonstration of each completion's prompt."""
+        shown = []
+        for rollout in rollouts:
+            if not rollout.prompt.demonstration:
+                raise ValueError(f"algorithm.lm_weight: the prompt {rollout.prompt.id} has no demonstration")
+            ids = self.policy.encode_completion(rollout.prompt.demonstration)
+            self.policy.check_fits(rollout.prompt_ids, ids, f"algorithm.lm_weight: the prompt {rollout.prompt.id}")
+            text = rollout.prompt.demonstration
+            shown.append(dataclasses.replace(rollout, completion_ids=ids, completion=text, is_truncated=False))
+        return shown
+
+    def _distil(self, algorithm: MiniLlm, batch: Batch, num_completions: int) -> None:
+        """MiniLLM's advantages and importance weights; further sequences than the completions are demonstrations."""
+        old_N, teacher_N = batch.behaviour_logprobs_N, batch.advantages_N
+        batch.advantages_N = later_log_ratios(
+            teacher_N - old_N,
+            batch.num_tokens_B,
+            is_inclusive=not algorithm.single_step,
+            length_normalized=algorithm.length_normalized,
+        )
+        if algorithm.teacher_mix > 0:
+            batch.importance_N = (old_N - mixture_log_probs(old_N, teacher_N, algorithm.teacher_mix)).exp()
+        if len(batch.num_tokens_B) > num_completions:
+            batch.is_demonstration_B = torch.arange(len(batch.num_tokens_B), device=old_N.device) >= num_completions
+            is_shown_N = batch.is_demonstration_B.repeat_interleave(batch.num_tokens_B)
+            batch.advantages_N = batch.advantages_N.masked_fill(is_shown_N, 0.0)
 
     def _assess(self, advantage: GaeAdvantage, rollouts: list[Rollout], batch: Batch, iteration: int) -> None:
         """Values, returns and generalised advantages of the rewards less the penalty of each token."""

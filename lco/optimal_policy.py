@@ -46,11 +46,10 @@ def load_decodable(source: str | OptimalPolicySource, config: StageConfig) -> Po
     reward_model = load_reward_model(Path(source.reward_model), config)
     for model, what in ((reward_model.policy, "reward_model"), (reward_model.reference, "reward_model's reference")):
         check_same_tokenizer(policy, model, f"policy.{what}")
-    return OptimalPolicy(
-        model=policy.model,
-        tokenizer=policy.tokenizer,
-        precision=policy.precision,
-        others=(reward_model.policy, reward_model.reference),
+    return OptimalPolicy.of(
+        policy,
+        reward_model.policy,
+        reward_model.reference,
         beta=reward_model.beta_dpo if source.beta == "beta-dpo" else source.beta,
         beta_dpo=reward_model.beta_dpo,
         reference_kl=source.reference_kl,

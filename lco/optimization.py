@@ -51,11 +51,30 @@ class Fitting:
         self.num_skipped_in_a_row = 0
 
     def update(self, step: int, losses: Sequence[Callable[[], Tensor]]) -> dict[str, float]:
-        """Sums the gradients of the losses, clips and applies them; a step that is not finite is skipped and counted.
+        """Sums the gradients of the losses and applies them, see `accumulate` and `apply`."""
+        return self.apply(step, self.accumulate(losses))
+
+    def accumulate(self, losses: Sequence[Callable[[], Tensor]]) -> Tensor:
+        """Sums the gradients of the losses, from nothing; a second call begins anew.
 
         Args:
             losses: each makes one micro-batch's loss, a scalar, already weighted so that those of all processes add up
                 to the step's loss. It is backpropagated before the next is made. Every process has equally many.
+
+        Returns:
+            The sum of this process's losses, float64, on the model's device.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        total_loss = torch.zeros((), dtype=torch.float64, device=next(self.model.parameters()).device)
+        for position, make_loss in enumerate(losses, start=1):
+            total_loss += self.replica.backward(make_loss, is_last=position == len(losses)).detach()
+        return total_loss
+
+    def apply(self, step: int, total_loss: Tensor) -> dict[str, float]:
+        """Clips and applies the accumulated gradients; a step that is not finite is skipped and counted.
+
+        Args:
+            total_loss: what `accumulate` gave.
 
         Returns:
             `train/loss`, `train/grad_norm`, `train/grad_norm_qkv` (both before clipping) and `train/learning_rate`, the
@@ -67,11 +86,6 @@ class Fitting:
         rate = learning_rate(self.config, step, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        device = next(self.model.parameters()).device
-        total_loss = torch.zeros((), dtype=torch.float64, device=device)
-        for position, make_loss in enumerate(losses, start=1):
-            total_loss += self.replica.backward(make_loss, is_last=position == len(losses)).detach()
         norm_qkv = mean_gradient_norm(self._projections).to(total_loss)
         limit = self.config.max_grad_norm or math.inf
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)).to(total_loss)

@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from lco.adapters import ADAPTER, add_adapter, plain_model, quantization, save_adapter, switched_off
 from lco.config import StageConfig, TrainingStageConfig
 from lco.distributed import held_like, rank, whole, whole_state
+from lco.memory import Memory
 from lco.safety import check_is_safe
 from lco.seeds import derived_seed
 
@@ -37,6 +38,8 @@ class Policy:
     """This is the policy that an adapter was put on, in the same memory."""
     is_checkpointed: bool = False
     """Blocks are computed again in the backward pass."""
+    memory: Memory = field(default_factory=Memory)
+    """How much of it is computed at once."""
     num_tokens: int = field(init=False)
     """Ids that the tokenizer can name: one more than the largest."""
 

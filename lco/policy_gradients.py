@@ -44,7 +44,8 @@ RatioConfig = ClippedConfig | MiniLlm | Dcpo
 
 def importance_ratio(log_probs_N: Tensor, batch: Batch, config: RatioConfig) -> Tensor:
     """pi_theta / pi_old as the algorithm means it, `[N]`: of the token; of the completion (RLOO); its tokens' geometric
-    mean (GSPO); of the token, bounded before it is exponentiated (StableReinforce).
+    mean (GSPO); of the token, bounded before it is exponentiated (StableReinforce). Of a token drawn from a
+    mixture it is pi_theta over that mixture.
     """
     log_ratio_N = log_probs_N - batch.behaviour_logprobs_N
     if isinstance(config, Rloo):
@@ -54,7 +55,7 @@ def importance_ratio(log_probs_N: Tensor, batch: Batch, config: RatioConfig) -> 
         log_ratio_N = mean_B.repeat_interleave(batch.num_tokens_B)
     elif isinstance(config, StableReinforce):
         log_ratio_N = log_ratio_N.clamp(-math.log(config.pre_clip), math.log(config.pre_clip))
-    return log_ratio_N.exp()
+    return log_ratio_N.exp() if batch.importance_N is None else log_ratio_N.exp() * batch.importance_N
 
 
 def clip_bounds(batch: Batch, config: RatioConfig) -> tuple[Tensor, Tensor]:

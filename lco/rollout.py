@@ -13,6 +13,7 @@ from torch import Tensor
 from lco.config import Sampling
 from lco.decoding import decoder_of
 from lco.distributed import gather, share
+from lco.memory import Limits
 from lco.policy import Policy
 from lco.prompts import Prompt
 from lco.seeds import uniforms
@@ -82,6 +83,10 @@ class Batch:
     """The critic's value of the state before each token when it was sampled; None without a critic."""
     returns_N: Tensor | None = None
     """What the critic learns."""
+    importance_N: Tensor | None = None
+    """pi_old over the distribution that the tokens were drawn from; None where that is pi_old itself."""
+    is_demonstration_B: Tensor | None = None
+    """True for a demonstration beside the completions; None where there is none."""
 
     def select(self, indices_B: Tensor) -> Self:
         """The batch of some of the sequences, in the given order, without columns that none of them needs."""
@@ -180,13 +185,16 @@ def sample(
             f"max_tokens: a prompt of {longest} tokens and {sampling.max_tokens} more exceed "
             f"the model's {policy.max_positions} positions"
         )
-    completions: list[list[int]] = []
     mine = share(list(zip(prompts, seeds, strict=True)))
-    for start in range(0, len(mine), sampling.batch_size):
-        some = mine[start : start + sampling.batch_size]
+
+    def completed(piece: range) -> list[list[int]]:
+        some = [mine[position] for position in piece]
         some_prompts, some_seeds = [prompt for prompt, _ in some], [seed for _, seed in some]
-        completions += _sample_batch(policy, some_prompts, some_seeds, sampling, has_ended)
-    return gather(completions)
+        return _sample_batch(policy, some_prompts, some_seeds, sampling, has_ended)
+
+    lengths = [len(prompt) + sampling.max_tokens for prompt, _ in mine]
+    pieces = policy.memory.each("sampling", lengths, Limits(sampling.batch_size), completed)
+    return gather([completion for piece in pieces for completion in piece])
 
 
 def _sample_batch(

@@ -21,6 +21,7 @@ from lco.algorithms import (
 )
 from lco.baselines import DistillationConfig
 from lco.log_probs import action_log_probs
+from lco.memory import limits_of
 from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_frozen
 from lco.reward_model import load_reward_model
 from lco.rollout import Batch, Rollout, Support, sequence_tensors
@@ -78,8 +79,17 @@ class Scorer:
         Processes share the scoring, and all have the whole batch: advantages are compared over all of it.
         """
         pieces = distributed.cut(rollouts, self.config.micro_batch_size)
-        parts = distributed.gather([self._scored(piece) for piece in distributed.share(pieces)])
-        return _joined(parts, rollouts, self.policy.device)
+        parts = distributed.gather([self._fitting(piece) for piece in distributed.share(pieces)])
+        return _joined([scored for part in parts for scored in part], rollouts, self.policy.device)
+
+    def _fitting(self, rollouts: list[Rollout]) -> "list[_Scored]":
+        """The rollouts, scored as many at once as are allowed and fit."""
+        lengths = [len(rollout.prompt_ids) + len(rollout.completion_ids) for rollout in rollouts]
+
+        def scored(piece: range) -> _Scored:
+            return self._scored([rollouts[position] for position in piece])
+
+        return self.policy.memory.each("scoring", lengths, limits_of(self.config), scored)
 
     def _scored(self, rollouts: list[Rollout]) -> "_Scored":
         inputs = sequence_tensors(

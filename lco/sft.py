@@ -2,7 +2,6 @@
 
 import random
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import LlamaInit, SftConfig
 from lco.initial import initial_policy
 from lco.losses import sft
+from lco.memory import limits_of
 from lco.optimization import Fitting
 from lco.policy import Policy, load_trained, trained
 from lco.prompts import load_prompts
@@ -41,16 +41,21 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
     examples = [(policy.encode_prompt(p.text), policy.encode_completion(p.demonstration)) for p in prompts]
     for prompt, (prompt_ids, completion_ids) in zip(prompts, examples, strict=True):
         policy.check_fits(prompt_ids, completion_ids, f"prompts: {prompt.id}")
+    policy.memory.report = stage.event
     validator = Validator(config.validation, policy) if config.validation else None
     fitting = Fitting(policy.model, config.optimizer, config.steps, config.parallel)
     step, state, _ = restore_checkpoint(stage, policy, fitting.optimizer)
+    policy.memory.restore(state.get("memory", {}))
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
     while step < config.steps:
         draw = random.Random(derived_seed(config.seed, "sft", step))
         chosen = sorted(
             draw.choices(examples, k=config.batch_size), key=lambda example: len(example[0]) + len(example[1])
         )
-        metrics = fitting.update(step, _losses(policy, chosen, config.micro_batch_size))
+        lengths = [len(prompt) + len(completion) for prompt, completion in chosen]
+        gradients = partial(_gradients, fitting, policy, chosen)
+        loss = policy.memory.whole("fitting", lengths, limits_of(config), gradients, least=distributed.count())
+        metrics = fitting.apply(step, loss)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == config.steps):
             with fitting.replica.unsharded():
@@ -60,7 +65,7 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
         is_last = step == config.steps
         is_stopping = distributed.any_of(stage.is_stopping)
         if (is_stopping or step % config.checkpoint_every_steps == 0) and not is_last:
-            counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row}
+            counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "memory": policy.memory.state()}
             save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
             if is_stopping:
                 raise Stopped
@@ -68,21 +73,21 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
     publish_model(stage, config.steps, stage.run_dir / "model", seed=config.seed)
 
 
-def _losses(
-    policy: Policy, examples: list[tuple[list[int], list[int]]], micro_batch_size: int
-) -> list[Callable[[], Tensor]]:
-    """Makers of the micro-batches' losses that are this process's."""
+def _gradients(
+    fitting: Fitting, policy: Policy, examples: list[tuple[list[int], list[int]]], pieces: list[range]
+) -> Tensor:
+    """Accumulates the gradient of the step's loss in micro-batches; gives this process's share of it."""
     num_tokens = sum(len(completion) for _, completion in examples)
 
-    def loss_of(part: list[tuple[list[int], list[int]]], is_mine: bool) -> Tensor:
+    def loss_of(piece: range, is_mine: bool) -> Tensor:
+        part = [examples[position] for position in piece]
         ids_BT, attention_mask_BT, mask_BT, actions_N = sequence_tensors(
             [prompt for prompt, _ in part], [completion for _, completion in part], policy.device
         )
         logits_NV = policy.token_logits(ids_BT, attention_mask_BT, mask_BT)
         return sft(logits_NV, actions_N).sum() / num_tokens * is_mine
 
-    cuts = distributed.cut(examples, micro_batch_size)
-    return [partial(loss_of, *dealt) for dealt in distributed.rounds(cuts)]
+    return fitting.accumulate([partial(loss_of, *dealt) for dealt in distributed.rounds(pieces)])
 
 
 if __name__ == "__main__":

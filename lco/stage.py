@@ -30,6 +30,7 @@ from lco.run_directory import ERROR, is_finished, outputs, settle_configuration,
 EXIT_STOPPED = 75
 EXIT_USER = 2
 ORPHAN_SECONDS = 4.0
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # torch's words on a CPU, by system
 _LOOK_SECONDS = 0.3
 _PLATFORM_INPUT = re.compile(r"(job|model|data):.+|(job|ckpt)_[0-9a-z]{26}")
 
@@ -219,15 +220,20 @@ def read_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
     return config
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory has ended, on a GPU or in the process."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
 def classify(error: Exception) -> str:
     """Whose fault an exception is: `user`, `oom`, `non_finite`, `collapsed` or `infra`."""
     if isinstance(error, Collapsed):
         return "collapsed"
     if isinstance(error, NonFinite):
         return "non_finite"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "oom"
-    if isinstance(error, RuntimeError) and "not enough memory" in str(error):
+    if is_out_of_memory(error):
         return "oom"
     return "user" if isinstance(error, ValueError) else "infra"
 

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from lco import distributed
 from lco.algorithms import Algorithm, LcoConfig, TrainConfig
+from lco.baselines import MiniLlm
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.collection import collect
 from lco.diagnostics import rollout_metrics, token_sums
 from lco.estimation import Estimator
 from lco.losses import LOSSES, token_weights
+from lco.memory import Limits, limits_of
 from lco.optimization import Fitting
 from lco.policy import Policy, load_trained
 from lco.probes import probe
@@ -46,6 +48,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
     """
     distributed.join(config)
     policy = load_trained(Path(config.policy), config)
+    policy.memory.report = stage.event
     estimator = Estimator(config, policy)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
@@ -59,6 +62,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
     second = critic.fitting if critic else None
     step, state, buffer = restore_checkpoint(stage, policy, fitting.optimizer, second)
     fitting.num_skipped_in_a_row = state.get("num_skipped_in_a_row", 0)
+    policy.memory.restore(state.get("memory", {}))
     estimator.restore(state)
     watch = Watch(config.watch, state.get("watch"))
     batch = Batch.from_tensors(buffer) if buffer is not None else None
@@ -66,7 +70,8 @@ def train(config: TrainConfig, stage: Stage) -> None:
     def checkpoint(num_extra: int = 0) -> None:
         is_between_iterations = step % steps_per_iteration == 0
         tensors = None if is_between_iterations or batch is None else batch.tensors()
-        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "watch": watch.state()} | estimator.state()
+        counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "watch": watch.state()}
+        counters |= {"memory": policy.memory.state()} | estimator.state()
         keep = config.keep_checkpoints + num_extra
         save_checkpoint(stage, step, policy, fitting.optimizer, counters, tensors, keep, second)
 
@@ -90,7 +95,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
             metrics |= critic.fit(part, step)
         if not (critic and critic.is_pretraining(iteration)):
             metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
-            metrics |= fit(policy, fitting, algorithm, part, config.micro_batch_size, step)
+            metrics |= fit(policy, fitting, algorithm, part, limits_of(config), step)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == total_steps):
             with fitting.replica.unsharded():
@@ -120,18 +125,27 @@ def _minibatch(config: TrainConfig, batch: Batch, iteration: int, inner_step: in
     indices_B = torch.tensor(order[share * size : (share + 1) * size], device=batch.num_tokens_B.device)
     lengths_B = batch.attention_mask_BT[indices_B].sum(1)
     part = batch.select(indices_B[lengths_B.argsort(stable=True)])
-    part.weights_N = token_weights(
-        part.num_tokens_B,
-        config.algorithm.token_reduction,
-        config.micro_batch_size,
-        max_tokens=config.sampling.max_tokens,
-        is_kept_B=part.is_kept_B,
-    )
+    part.weights_N = _weights(config, part)
     return part
 
 
+def _weights(config: TrainConfig, part: Batch) -> Tensor:
+    """What each token's loss is multiplied by; demonstrations beside completions have a mean of their own."""
+    algorithm, counts_B, shown_B = config.algorithm, part.num_tokens_B, part.is_demonstration_B
+    weights_N = token_weights(
+        counts_B,
+        algorithm.token_reduction,
+        config.micro_batch_size,
+        max_tokens=config.sampling.max_tokens,
+        is_kept_B=part.is_kept_B if shown_B is None else ~shown_B,
+    )
+    if shown_B is None or not isinstance(algorithm, MiniLlm):
+        return weights_N
+    return weights_N + algorithm.lm_weight * token_weights(counts_B, "token-mean", is_kept_B=shown_B)
+
+
 def fit(
-    policy: Policy, fitting: Fitting, algorithm: Algorithm, batch: Batch, micro_batch_size: int, step: int
+    policy: Policy, fitting: Fitting, algorithm: Algorithm, batch: Batch, limits: Limits, step: int
 ) -> dict[str, float]:
     """One optimizer step on a batch, in micro-batches that the processes share.
 
@@ -141,29 +155,27 @@ def fit(
     loss_function = LOSSES[type(algorithm)]
     sums: dict[str, Tensor] = {}
 
-    def loss_of(indices_B: Tensor, is_mine: bool) -> Tensor:
-        micro = batch.select(indices_B)
+    def loss_of(piece: range, is_mine: bool) -> Tensor:
+        micro = batch.select(torch.arange(piece.start, piece.stop, device=batch.num_tokens_B.device))
         logits_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
         for name, value in token_sums(logits_NV.detach(), micro, algorithm).items():
             counted = value if is_mine else torch.zeros_like(value)
             sums[name] = sums.get(name, torch.zeros_like(value)) + counted
         return (loss_function(logits_NV, micro, algorithm) * micro.weights_N).sum() * is_mine
 
-    cuts = micro_batches(batch, micro_batch_size, algorithm.token_reduction)
-    metrics = fitting.update(step, [partial(loss_of, *dealt) for dealt in distributed.rounds(cuts)])
+    def gradients(pieces: list[range]) -> Tensor:
+        sums.clear()
+        return fitting.accumulate([partial(loss_of, *dealt) for dealt in distributed.rounds(pieces)])
+
+    # The authors' mean over micro-batches is over those that are configured, however many processes there are.
+    least = 1 if algorithm.token_reduction == "micro-mean" else distributed.count()
+    lengths = batch.attention_mask_BT.sum(1).tolist()
+    metrics = fitting.apply(step, policy.memory.whole("fitting", lengths, limits, gradients, least))
     num_tokens = len(batch.actions_N)
     totals = distributed.summed(sums)
     means = (torch.stack(list(totals.values())) / num_tokens).tolist()
     metrics |= {f"train/{name}": value for name, value in zip(totals, means, strict=True)}
     return metrics | {"train/num_tokens": num_tokens}
-
-
-def micro_batches(batch: Batch, size: int, token_reduction: str) -> list[Tensor]:
-    """Positions of the sequences of each micro-batch; smaller ones where a process would have none otherwise."""
-    num_sequences = len(batch.num_tokens_B)
-    if token_reduction != "micro-mean":  # which is a mean over the micro-batches as configured
-        size = min(size, -(-num_sequences // distributed.count()))
-    return list(torch.arange(num_sequences, device=batch.num_tokens_B.device).split(size))
 
 
 if __name__ == "__main__":

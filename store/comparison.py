@@ -38,6 +38,8 @@ class MethodComparison:
     benchmark: str
     metric: str
     decoding: str
+    configuration: str
+    """Hash of what was measured; both measured the same."""
     seeds: list[int]
     """Train seeds that both have a value for."""
     differences: list[float]
@@ -68,10 +70,10 @@ def compare_methods(
     Raises:
         ValueError: no row is of the baseline.
     """
-    bases = {(row.benchmark, row.metric, row.decoding): row for row in rows if row.method == baseline}
+    bases = {_what(row): row for row in rows if row.method == baseline}
     if not bases:
         raise ValueError(f"no results are of the method {baseline!r}")
-    pairs = [(row, bases.get((row.benchmark, row.metric, row.decoding))) for row in rows if row.method != baseline]
+    pairs = [(row, bases.get(_what(row))) for row in rows if row.method != baseline]
     matched = [(row, base) for row, base in pairs if base is not None]
     paired = [_paired(row, base) for row, base in matched]
     p_values = [paired_t_p(list(differences.values())) for differences in paired]
@@ -80,6 +82,10 @@ def compare_methods(
         _comparison(row, baseline, differences, p_value, adjusted_p, examples or {})
         for (row, _), differences, p_value, adjusted_p in zip(matched, paired, p_values, adjusted, strict=True)
     ]
+
+
+def _what(row: TableRow) -> tuple[str, str, str, str]:
+    return row.benchmark, row.metric, row.decoding, row.configuration
 
 
 def _paired(row: TableRow, base: TableRow) -> dict[int, float]:
@@ -109,6 +115,7 @@ def _comparison(
         benchmark=row.benchmark,
         metric=row.metric,
         decoding=row.decoding,
+        configuration=row.configuration,
         seeds=list(by_seed),
         differences=differences,
         mean=total.mean,

@@ -7,17 +7,18 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.database import database_time
 from store.effects import Happening, after_end, state_event
 from store.ids import new_id
-from store.models.record import Checkpoint, Completion, Result
+from store.models.record import Checkpoint, Completion, Configuration, Result
 from store.models.run import Attempt, Run
 from store.rows import Collected
 from store.sources import evaluated_checkpoint, spec_of
 from store.states import TERMINAL, Budgets, Decision, Desired, Outcome, RunState, decide
-from store.text import clean_text, finite_or_none
+from store.text import clean_json, clean_text, finite_or_none
 
 _MAX_MESSAGE_CHARACTERS = 4000
 _BATCH = 1000
@@ -147,6 +148,12 @@ def write_rows(
     ]
     if models:
         session.execute(insert(Checkpoint), models)
+    if collected.configurations:
+        known = [
+            {"hash": name, "document": clean_json(document), "created_at": moment}
+            for name, document in sorted(collected.configurations.items())
+        ]
+        session.execute(_insert_new(session, Configuration), known)
     results = list(collected.results)
     if results:
         checkpoint_id = evaluated_checkpoint(session, spec_of(spec), seed, experiment_id)
@@ -168,6 +175,8 @@ def write_rows(
                     "value": finite_or_none(row.value),
                     "num_examples": row.num_examples,
                     "num_unscored": row.num_unscored,
+                    "stderr_over_examples": finite_or_none(row.stderr_over_examples),
+                    "configuration": row.configuration,
                     "created_at": moment,
                 }
                 for row in results
@@ -193,7 +202,20 @@ def write_rows(
                     "verdict": row.verdict,
                     "correct": row.correct,
                     "truncated": row.truncated,
+                    "sample_index": row.sample_index,
+                    "value": finite_or_none(row.value),
+                    "reason": None if row.reason is None else clean_text(row.reason),
+                    "num_tokens": row.num_tokens,
+                    "choice_logprobs": row.choice_logprobs,
+                    "values": clean_json(row.values),
+                    "details": clean_json(row.details),
                 }
                 for position, row in batch
             ],
         )
+
+
+def _insert_new(session: Session, table: type[Configuration]) -> Any:
+    """An insert that leaves rows alone that are there already, whoever wrote them."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()

@@ -1,7 +1,8 @@
 """What a finished run hands over to become rows, in the transaction that makes it succeed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,10 @@ class ResultRow:
     """None where nothing could be scored."""
     num_examples: int
     num_unscored: int = 0
+    stderr_over_examples: float | None = None
+    """Of the value; None where it is not known."""
+    configuration: str = ""
+    """Hash of what was measured, a key of `Collected.configurations`; empty where the run names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,13 @@ class CompletionRow:
     verdict: str
     correct: bool | None
     truncated: bool
+    sample_index: int = 0
+    value: float | None = None
+    reason: str | None = None
+    num_tokens: int = 0
+    choice_logprobs: list[float | None] | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +69,5 @@ class Collected:
     completions: Iterable[CompletionRow] = ()
     """In their order; may be read lazily."""
     models: Iterable[CheckpointRow] = ()
+    configurations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Hash -> what the results measured."""

@@ -92,9 +92,22 @@ class Resources(Config):
     """What a run needs of the worker that takes it."""
 
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    """GPUs; the run's process sees exactly these. The stages run on one so far."""
+    """GPUs; the run sees exactly these, with one process each. An evaluation runs on one at most."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that share the run's work on the CPU, where `gpus` is 0."""
     labels: Annotated[list[Name], Field(max_length=16)] = []
     """Labels that the worker must offer."""
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that the run is started as."""
+        return max(self.gpus, self.processes)
+
+    @model_validator(mode="after")
+    def _a_gpu_has_one_process(self) -> Self:
+        if self.gpus and self.processes > 1:
+            raise ValueError("processes: with `gpus` there is one process for each; leave it out")
+        return self
 
 
 def _reject_seed(config: StageConfig) -> StageConfig:
@@ -170,6 +183,12 @@ class EvaluationSpec(_JobSpec):
     kind: Literal["evaluation"]
     config: Annotated[EvalConfig, _NoSeed]
     """The stage's configuration."""
+
+    @model_validator(mode="after")
+    def _is_one_process(self) -> Self:
+        if self.resources.num_processes > 1:
+            raise ValueError("resources: an evaluation is one process; ask for one GPU at most")
+        return self
 
 
 class ScoreSpec(_JobSpec):

@@ -51,6 +51,10 @@ class ResultLike(Protocol):
     def num_unscored(self) -> int:
         """Examples left out of it."""
 
+    @property
+    def configuration(self) -> str:
+        """Hash of what was measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -98,6 +102,8 @@ class TableRow:
     benchmark: str
     metric: str
     decoding: str
+    configuration: str
+    """Hash of what was measured; another one is another row."""
     mean: float | None
     """Over the train seeds' means."""
     std: float | None
@@ -114,8 +120,11 @@ class TableRow:
     """In the order of the train seeds."""
 
 
+_Name = tuple[str, str, str, str, str]
+
+
 def results_table(rows: Iterable[ResultLike], expected: Mapping[str, Collection[int]] | None = None) -> list[TableRow]:
-    """One row per (method, benchmark, metric, decoding), in the order of first mention.
+    """One row per (method, benchmark, metric, decoding, configuration), in the order of first mention.
 
     A result without a value (nothing could be scored) is left out of every mean. Where one was measured twice, the
     later counts.
@@ -124,10 +133,10 @@ def results_table(rows: Iterable[ResultLike], expected: Mapping[str, Collection[
         expected: method -> train seeds that were to be evaluated (`Results.expected_seeds`); without it, the seeds seen
             of a method in any of its rows.
     """
-    groups: dict[tuple[str, str, str, str], dict[tuple[int, int | None], ResultLike]] = defaultdict(dict)
+    groups: dict[_Name, dict[tuple[int, int | None], ResultLike]] = defaultdict(dict)
     seen: dict[str, set[int]] = defaultdict(set)
     for row in rows:
-        group = groups[row.method, row.benchmark, row.metric, row.decoding]
+        group = groups[row.method, row.benchmark, row.metric, row.decoding, row.configuration]
         key = (row.train_seed, row.eval_seed)
         if key not in group or group[key].id < row.id:
             group[key] = row
@@ -142,7 +151,7 @@ def _seeds(group: Mapping[tuple[int, int | None], ResultLike]) -> set[int]:
     return {train_seed for train_seed, _ in group}
 
 
-def _table_row(name: tuple[str, str, str, str], results: list[ResultLike], expected: set[int]) -> TableRow:
+def _table_row(name: _Name, results: list[ResultLike], expected: set[int]) -> TableRow:
     by_seed: dict[int, list[ResultLike]] = defaultdict(list)
     for result in results:
         by_seed[result.train_seed].append(result)
@@ -150,12 +159,13 @@ def _table_row(name: tuple[str, str, str, str], results: list[ResultLike], expec
     means = [cell.mean for cell in cells if cell.mean is not None]
     over_eval_seeds = [cell.std_over_eval_seeds for cell in cells if cell.std_over_eval_seeds is not None]
     total = spread(means)
-    method, benchmark, metric, decoding = name
+    method, benchmark, metric, decoding, configuration = name
     return TableRow(
         method=method,
         benchmark=benchmark,
         metric=metric,
         decoding=decoding,
+        configuration=configuration,
         mean=total.mean,
         std=total.std,
         n=total.n,

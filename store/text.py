@@ -1,6 +1,7 @@
 """Text and numbers from runs, made fit for every database."""
 
 import math
+from typing import Any
 
 
 def clean_text(text: str, max_characters: int | None = None) -> str:
@@ -19,3 +20,16 @@ def clean_text(text: str, max_characters: int | None = None) -> str:
 def finite_or_none(value: float | None) -> float | None:
     """The number, or None where it is NaN or infinite: JSON has no such numbers."""
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def clean_json(value: Any) -> Any:
+    """A JSON value with every text made fit by `clean_text`, and null in place of numbers that are not finite."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, float):
+        return finite_or_none(value)
+    if isinstance(value, dict):
+        return {clean_text(str(key)): clean_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [clean_json(item) for item in value]
+    return value

@@ -18,7 +18,8 @@ import pytest
 from api.demo_report import stage_seconds
 from api.local_platform import is_ready
 from api.progress import Progress, print_table
-from api.schemas import ExperimentRead, RunRead, TableRow
+from api.result_schemas import TableRow
+from api.schemas import ExperimentRead, RunRead
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,7 +95,16 @@ def test_a_message_cannot_control_the_terminal() -> None:
 def row(method: str, decoding: str, mean: float | None, std: float | None, missing: list[int]) -> TableRow:
     """A cell of a table of results."""
     return TableRow(
-        **{"method": method, "benchmark": "sums", "metric": "pass@1", "decoding": decoding, "mean": mean, "std": std},
+        **{
+            "method": method,
+            "benchmark": "sums",
+            "metric": "pass@1",
+            "decoding": decoding,
+            "configuration": "",
+            "unit": "fraction",
+            "mean": mean,
+            "std": std,
+        },
         **{
             "n": 2 - len(missing),
             "missing_seeds": missing,

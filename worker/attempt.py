@@ -18,6 +18,7 @@ from store.errors import Invalid, NotYours
 from store.ids import encode_id
 from store.rows import CheckpointRow
 from store.settings import Settings
+from store.specs import Resources
 from store.states import Desired, Outcome
 from worker.endings import Ending, classify
 from worker.gpus import Hold
@@ -150,6 +151,7 @@ class SupervisedAttempt:
             directory=self._directory,
             resume_from=tuple(artifacts.earlier_directories(self._settings, self._claim)),
             gpus=tuple(self._claim.gpus),
+            num_processes=Resources.model_validate(self._claim.spec.get("resources", {})).num_processes,
             mark=self._name,
         )
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
+from evaluation.records import content_key
 from lco.manifest import Manifest
 from store.artifacts import below, relative_path
 from store.rows import CheckpointRow, Collected, CompletionRow, ResultRow
@@ -24,6 +26,7 @@ class Kind:
 
 class _Results(BaseModel):
     rows: list[ResultRow]
+    configurations: dict[str, dict[str, Any]] = {}
 
 
 _COMPLETION = TypeAdapter(CompletionRow)
@@ -52,9 +55,14 @@ def collect_results(settings: Settings, manifest: Manifest) -> Collected:
     missing = {"results", "completions"} - manifest.outputs.keys()
     if missing:
         raise ValueError(f"{manifest.directory}: the manifest names no {', '.join(sorted(missing))}")
-    results = below(manifest.directory, manifest.outputs["results"]).read_bytes()
+    content = below(manifest.directory, manifest.outputs["results"]).read_bytes()
     completions = below(manifest.directory, manifest.outputs["completions"])
-    return Collected(results=_Results.model_validate_json(results).rows, completions=_completions(completions))
+    results = _Results.model_validate_json(content)
+    if wrong := [name for name, document in results.configurations.items() if content_key(**document) != name]:
+        raise ValueError(f"{manifest.directory}: the configuration {wrong[0][:200]} is not the hash of what it says")
+    if unknown := {row.configuration for row in results.rows} - {"", *results.configurations}:
+        raise ValueError(f"{manifest.directory}: the results name no configuration {', '.join(sorted(unknown))[:200]}")
+    return Collected(results=results.rows, completions=_completions(completions), configurations=results.configurations)
 
 
 def collect_score(settings: Settings, manifest: Manifest) -> Collected:

@@ -34,16 +34,18 @@ class Command:
     resume_from: tuple[Path, ...] = ()
     """Directories of earlier attempts of the run, newest first."""
     gpus: tuple[int, ...] = ()
-    """GPU indices that it sees; more than one starts it under torchrun."""
+    """GPU indices that it sees."""
+    num_processes: int = 1
+    """Processes that share the work; more than one are started under torchrun."""
     mark: str
     """Names the attempt; every process of its tree carries it."""
 
     def arguments(self) -> list[str]:
         """The command line that a person would type."""
-        ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(len(self.gpus))]
+        ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.num_processes)]
         resume = ["--resume-from", *map(str, self.resume_from)] if self.resume_from else []
         return [
-            sys.executable, *(ranks if len(self.gpus) > 1 else []),
+            sys.executable, *(ranks if self.num_processes > 1 else []),
             "-m", self.module, str(self.config), str(self.directory), *resume,
         ]  # fmt: skip
 
@@ -51,7 +53,7 @@ class Command:
         """What the processes see of the supervisor's environment: an allow-list, so that no credential reaches them."""
         kept = {name: text for name, text in outer.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)}
         # torchrun hands no descriptor on to its ranks, where the number could be another file: the watcher tells them.
-        pipe = {"LCO_PARENT_FD": str(parent_descriptor)} if len(self.gpus) < 2 else {}
+        pipe = {"LCO_PARENT_FD": str(parent_descriptor)} if self.num_processes == 1 else {}
         return {
             "OMP_NUM_THREADS": "1",
             **kept,

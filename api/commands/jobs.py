@@ -8,11 +8,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from api import calls, schemas
+from api import calls, result_schemas, schemas
 from api.client import Client
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import watch_until_end
+from api.figures import column_labels, figure
 
 
 def submit(options: Namespace) -> int:
@@ -239,12 +240,18 @@ def compare(options: Namespace) -> int:
         return print_json(found)
     rows = []
     for one in found:
-        interval = f"{_percent(one.interval.low)} to {_percent(one.interval.high)}" if one.interval else ""
+        interval = (
+            f"{figure(one.interval.low, one.unit, 2)} to {figure(one.interval.high, one.unit, 2)}"
+            if one.interval
+            else ""
+        )
         over = one.examples
         examples = f"{over.num_wins} / {over.num_losses} / {over.num_ties}" if over else ""
         what = [one.method, one.benchmark, one.metric, one.decoding]
         p_values = [_p_value(one.t_p), _p_value(one.adjusted_p), _p_value(over.mcnemar_p if over else None)]
-        rows.append([*what, _percent(one.mean), interval, len(one.seeds), *p_values[:2], examples, p_values[2]])
+        rows.append(
+            [*what, figure(one.mean, one.unit, 2), interval, len(one.seeds), *p_values[:2], examples, p_values[2]]
+        )
     head = ["method", "benchmark", "metric", "decoding", "difference %", "95 %", "n", "p", "p adjusted"]
     return print_table([*head, "better / worse / equal", "p over examples"], rows)
 
@@ -253,16 +260,13 @@ def _p_value(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def print_results(table: schemas.ResultsTable) -> int:
+def print_results(table: result_schemas.ResultsTable) -> int:
     """Prints a table of results, rates in percent."""
+    labels = column_labels(table.rows)
     rows = []
     for row in table.rows:
+        label = labels[row.benchmark, row.decoding, row.configuration]
+        mean, std = figure(row.mean, row.unit, 2), figure(row.std, row.unit, 2)
         missing = ",".join(map(str, row.missing_seeds))
-        rows.append(
-            [row.method, row.benchmark, row.metric, row.decoding, _percent(row.mean), _percent(row.std), row.n, missing]
-        )
+        rows.append([row.method, row.benchmark, row.metric, label, mean, std, row.n, missing])
     return print_table(["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", "missing"], rows)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"

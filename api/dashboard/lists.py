@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api import schemas, views
+from api import schemas, service_schemas, views
 from api.auth import requires
 from api.dashboard.pages import SLOW_REFRESH_SECONDS, Twin, page
 from api.dashboard.words import span
@@ -81,7 +81,7 @@ def live_runs(session: Session) -> list[schemas.RunRead]:
 def _tiles(
     counts: Mapping[tuple[str, str], int],
     oldest: Mapping[str, float],
-    workers: list[schemas.WorkerRead],
+    workers: list[service_schemas.WorkerRead],
     num_busy: int,
 ) -> list[Tile]:
     states: Counter[str] = Counter()

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api import schemas, views
+from api import result_views, schemas, views
 from api.auth import requires
 from api.dashboard import lists, signing
 from api.dashboard.graph import lay_out
@@ -58,7 +58,9 @@ def job(request: Request, database: DatabaseDep, job_id: str) -> Response:
         found = views.job(session, identifier)
         runs = views.runs(session, Runs(session).of_jobs([identifier]).get(identifier, []))
         events = Events(session).page(identifier, _EVENTS, order="desc")
-        tables = by_method(views.results_table(session, job_id=identifier).rows) if found.kind == "evaluation" else []
+        tables = (
+            by_method(result_views.results_table(session, job_id=identifier).rows) if found.kind == "evaluation" else []
+        )
         parent = _parent(session, found)
     return page(
         request,
@@ -92,9 +94,9 @@ def run(
         its_job = views.job(session, parse_id("job", found.job_id))
         attempts = [views.attempt(attempt) for attempt in Runs(session).attempts(identifier)]
         events = Events(session).page(parse_id("job", its_job.id), _EVENTS, order="desc", run_id=identifier)
-        measured = [views.result(row) for row in Results(session).page(100, order="asc", run_id=identifier).rows]
+        measured = [result_views.result(row) for row in Results(session).page(100, order="asc", run_id=identifier).rows]
         rows = Results(session).completions(identifier, _COMPLETIONS, after, verdict=verdict or None)
-        completions = [views.completion(row) for row in rows.rows]
+        completions = [result_views.completion(row) for row in rows.rows]
         parent = _parent(session, its_job)
     next_page = _completions_address(found.id, verdict, rows.rows[-1].position) if rows.has_more else None
     return page(
@@ -150,7 +152,7 @@ def results(request: Request, database: DatabaseDep, experiment: Annotated[str, 
 
 def _tables(session: Session, experiment: schemas.ExperimentRead) -> list[MetricTable]:
     """The results of an experiment, methods in the order of its jobs."""
-    table = views.results_table(session, experiment_id=parse_id("exp", experiment.id))
+    table = result_views.results_table(session, experiment_id=parse_id("exp", experiment.id))
     return by_method(table.rows, [job.method for job in experiment.jobs])
 
 

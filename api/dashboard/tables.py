@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api.dashboard.words import percent
-from api.schemas import SeedValue, TableRow
+from api.figures import column_labels, figure
+from api.result_schemas import SeedValue, TableRow, Unit
 
-SHARES_OF_FAILURE = frozenset({"no-answer", "truncated"})
+SHARES_OF_FAILURE = frozenset({"no-answer", "truncated", "timed-out", "errors"})
 """Metrics in which more is not better: nothing is marked as best."""
 DOTS_WIDTH = 64
 DOT_RADIUS = 2.5
@@ -18,8 +18,17 @@ class Column:
 
     benchmark: str
     decoding: str
+    configuration: str
+    """Hash of what was measured: results of different ones never stand in one column."""
+    label: str
+    """The decoding, and what tells configurations apart where there are several."""
     is_first: bool
     """The benchmark's first."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What its cells share."""
+        return self.benchmark, self.decoding, self.configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,8 @@ class Cell:
     """Places of the seeds on the column's scale."""
     mean_at: float | None
     """Place of the mean."""
+    unit: Unit
+    """What mean, spread and each seed's value are."""
     hint: str
     """What a closer look tells: spread over eval seeds, what could not be scored, the scale of the dots."""
     is_best: bool
@@ -69,7 +80,8 @@ class BenchmarkHead:
     """A benchmark over its columns."""
 
     name: str
-    decodings: list[str]
+    labels: list[str]
+    """Of its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,42 +107,40 @@ def by_method(rows: Sequence[TableRow], methods: Sequence[str] = ()) -> list[Met
 
 
 def _table(metric: str, rows: Sequence[TableRow], methods: Sequence[str]) -> MetricTable:
-    decodings: dict[str, list[str]] = {}
-    for row in sorted(rows, key=lambda row: (row.benchmark, _decoding_rank(row.decoding))):
-        if row.decoding not in decodings.setdefault(row.benchmark, []):
-            decodings[row.benchmark].append(row.decoding)
+    measured: dict[str, list[tuple[str, str]]] = {}  # benchmark -> decodings with their configurations
+    for row in sorted(rows, key=lambda row: (row.benchmark, _decoding_rank(row.decoding), row.configuration)):
+        if (row.decoding, row.configuration) not in measured.setdefault(row.benchmark, []):
+            measured[row.benchmark].append((row.decoding, row.configuration))
+    labels = column_labels(rows)
     columns = [
-        Column(benchmark, decoding, is_first=position == 0)
-        for benchmark, labels in decodings.items()
-        for position, decoding in enumerate(labels)
+        Column(benchmark, decoding, configuration, labels[benchmark, decoding, configuration], is_first=position == 0)
+        for benchmark, pairs in measured.items()
+        for position, (decoding, configuration) in enumerate(pairs)
     ]
     present = {row.method for row in rows}
     order = [method for method in dict.fromkeys([*methods, *(row.method for row in rows)]) if method in present]
-    cells = {(row.method, row.benchmark, row.decoding): row for row in rows}
+    cells = {(row.method, row.benchmark, row.decoding, row.configuration): row for row in rows}
     best: dict[Column, float | None] = dict.fromkeys(columns)
     if metric not in SHARES_OF_FAILURE:
         best = {column: _best([_mean(cells, method, column) for method in order]) for column in columns}
     scales = {
-        column: _scale([row for row in rows if (row.benchmark, row.decoding) == (column.benchmark, column.decoding)])
+        column: _scale([cells[key] for method in order if (key := (method, *column.key)) in cells])
         for column in columns
         if len(order) > 1  # one method alone would make its own small spread look large
     }
     lines = [
         Line(
             method,
-            [
-                _cell(cells.get((method, column.benchmark, column.decoding)), best[column], scales.get(column))
-                for column in columns
-            ],
+            [_cell(cells.get((method, *column.key)), best[column], scales.get(column)) for column in columns],
         )
         for method in order
     ]
-    heads = [BenchmarkHead(name, labels) for name, labels in decodings.items()]
+    heads = [BenchmarkHead(name, [column.label for column in columns if column.benchmark == name]) for name in measured]
     return MetricTable(metric, heads, columns, lines)
 
 
-def _mean(cells: dict[tuple[str, str, str], TableRow], method: str, column: Column) -> float | None:
-    row = cells.get((method, column.benchmark, column.decoding))
+def _mean(cells: dict[tuple[str, str, str, str], TableRow], method: str, column: Column) -> float | None:
+    row = cells.get((method, *column.key))
     return None if row is None else row.mean
 
 
@@ -157,11 +167,11 @@ def _cell(row: TableRow | None, best: float | None, scale: Scale | None) -> Cell
     known = [value for value in row.per_seed if value.value is not None]
     hints = []
     if row.std_over_eval_seeds is not None:
-        hints.append(f"standard deviation over eval seeds {percent(row.std_over_eval_seeds)}")
+        hints.append(f"standard deviation over eval seeds {figure(row.std_over_eval_seeds, row.unit)}")
     if row.num_unscored:
         hints.append(f"{row.num_unscored} examples not scored")
     if scale is not None:
-        hints.append(f"dots: seeds, from {percent(scale.low)} to {percent(scale.high)}")
+        hints.append(f"dots: seeds, from {figure(scale.low, row.unit)} to {figure(scale.high, row.unit)}")
     return Cell(
         mean=row.mean,
         std=row.std,
@@ -170,6 +180,7 @@ def _cell(row: TableRow | None, best: float | None, scale: Scale | None) -> Cell
         missing=row.missing_seeds,
         dots=[] if scale is None else [scale.place(value.value) for value in known if value.value is not None],
         mean_at=None if scale is None or row.mean is None else scale.place(row.mean),
+        unit=row.unit,
         hint="; ".join(hints),
         is_best=row.mean is not None and row.mean == best,
     )

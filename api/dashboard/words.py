@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from api.figures import figure
 from api.schemas import JobNode, Progress, RunSummary
 from lco.metrics import METRICS
 from store.models.base import utc_now
@@ -127,11 +128,6 @@ def took(runs: Sequence[RunSummary]) -> str:
     return between(min(starts, default=None), max(ends) if len(ends) == len(runs) and ends else None)
 
 
-def percent(fraction: float) -> str:
-    """A fraction in percent, one decimal."""
-    return f"{100 * fraction:.1f}"
-
-
 def number(value: float | None) -> str:
     """Up to four significant digits."""
     if value is None or not math.isfinite(value):
@@ -177,7 +173,7 @@ def _value(entry: Any) -> float | None:
 
 FILTERS = {
     "parts": parts,
-    "told": told,
+    "figure": figure,
     "num_over": num_over,
     "stamp": stamp,
     "exactly": exactly,
@@ -186,7 +182,7 @@ FILTERS = {
     "took": took,
     "done": done,
     "all_runs": all_runs,
-    "percent": percent,
+    "told": told,
     "pretty": pretty,
     "singular": singular,
 }

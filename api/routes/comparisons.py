@@ -12,6 +12,7 @@ from api.dependencies import DatabaseDep
 from api.errors import ApiError, FieldError
 from api.ids import parse_id
 from api.pagination import make_page, page_response
+from api.result_views import unit_of
 from api.schemas import Page
 from store.comparison import MethodComparison, compare_methods, example_shares
 from store.errors import Invalid
@@ -49,7 +50,7 @@ def list_comparisons(
         found = comparisons(
             session, experiment or "", baseline or "", metric=metric, benchmark=benchmark, decoding=decoding
         )
-    data = [service_schemas.ComparisonRead(**asdict(comparison), object="comparison") for comparison in found]
+    data = [service_schemas.ComparisonRead(**asdict(one), unit=unit_of(one.benchmark, one.metric)) for one in found]
     return page_response(request, make_page(data, False, [f"{item.method}/{item.metric}" for item in data]))
 
 

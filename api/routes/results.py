@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import schemas, views
+from api import result_schemas, result_views, schemas
 from api.auth import requires
 from api.conditional import object_response
 from api.dependencies import DatabaseDep
@@ -22,7 +22,7 @@ _Name = Annotated[str | None, Query(max_length=128)]
 _Seed = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 
 
-@router.get("", operation_id="results.list", response_model=schemas.Page[schemas.ResultRead])
+@router.get("", operation_id="results.list", response_model=schemas.Page[result_schemas.ResultRead])
 @requires("read")
 def list_results(
     request: Request,
@@ -61,14 +61,14 @@ def list_results(
             train_seed=train_seed,
             eval_seed=eval_seed,
         )
-        data = [views.result(row) for row in rows.rows]
+        data = [result_views.result(row) for row in rows.rows]
     return page_response(request, make_page(data, rows.has_more, [item.id for item in data]))
 
 
 @router.get(
     "/table",
     operation_id="results.table",
-    response_model=schemas.ResultsTable,
+    response_model=result_schemas.ResultsTable,
     responses={
         200: {"content": {kind.partition(";")[0]: {"schema": {"type": "string"}} for kind in MEDIA_TYPES.values()}}
     },
@@ -95,13 +95,13 @@ def table(
         raise ApiError(422, "invalid_parameter", error.message, [error])
     with database.read() as session:
         if experiment is not None:
-            found = views.results_table(session, experiment_id=parse_id("exp", experiment))
+            found = result_views.results_table(session, experiment_id=parse_id("exp", experiment))
         else:
-            found = views.results_table(session, job_id=parse_id("job", job or ""))
+            found = result_views.results_table(session, job_id=parse_id("job", job or ""))
         marked = set()
         if baseline is not None and experiment is not None:
             marked = {
-                (one.method, one.benchmark, one.metric, one.decoding)
+                (one.method, one.benchmark, one.metric, one.decoding, one.configuration)
                 for one in comparisons(session, experiment, baseline, metric=metric)
                 if one.adjusted_p is not None and one.adjusted_p < SIGNIFICANCE
             }
@@ -111,9 +111,9 @@ def table(
     return Response(rendered(found.rows, format, marked), media_type=MEDIA_TYPES[format])
 
 
-@router.get("/{res_id}", operation_id="results.get", response_model=schemas.ResultRead)
+@router.get("/{res_id}", operation_id="results.get", response_model=result_schemas.ResultRead)
 @requires("read")
 def get(request: Request, database: DatabaseDep, res_id: str) -> Response:
     """One result."""
     with database.read() as session:
-        return object_response(request, views.result(Results(session).get(parse_id("res", res_id))))
+        return object_response(request, result_views.result(Results(session).get(parse_id("res", res_id))))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import schemas, views
+from api import result_schemas, result_views, schemas, views
 from api.auth import requires
 from api.conditional import object_response
 from api.dependencies import DatabaseDep
@@ -102,7 +102,7 @@ def metrics(
 
 
 @router.get(
-    "/{run_id}/completions", operation_id="runs.completions", response_model=schemas.Page[schemas.CompletionRead]
+    "/{run_id}/completions", operation_id="runs.completions", response_model=schemas.Page[result_schemas.CompletionRead]
 )
 @requires("read")
 def completions(
@@ -135,5 +135,5 @@ def completions(
             example_id=example_id,
             verdict=verdict,
         )
-        data = [views.completion(row) for row in rows.rows]
+        data = [result_views.completion(row) for row in rows.rows]
     return page_response(request, make_page(data, rows.has_more, [str(item.position) for item in data]))

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api import schemas, views
+from api import schemas, service_schemas, views
 from api.auth import requires
 from api.conditional import object_response
 from api.dependencies import DatabaseDep
@@ -13,7 +13,7 @@ from store.repositories.workers import Workers
 router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
 
-@router.get("", operation_id="workers.list", response_model=schemas.Page[schemas.WorkerRead])
+@router.get("", operation_id="workers.list", response_model=schemas.Page[service_schemas.WorkerRead])
 @requires("read")
 def list_workers(request: Request, database: DatabaseDep, listing: ListingDep) -> Response:
     """Workers, newest first."""
@@ -24,7 +24,7 @@ def list_workers(request: Request, database: DatabaseDep, listing: ListingDep) -
     return page_response(request, make_page(data, rows.has_more, [item.id for item in data]))
 
 
-@router.get("/{wrk_id}", operation_id="workers.get", response_model=schemas.WorkerRead)
+@router.get("/{wrk_id}", operation_id="workers.get", response_model=service_schemas.WorkerRead)
 @requires("read")
 def get(request: Request, database: DatabaseDep, wrk_id: str) -> Response:
     """One worker."""

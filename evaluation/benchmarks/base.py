@@ -27,6 +27,8 @@ class Benchmark(ABC, Generic[ConfigT]):
     """Grows when anything changes a number."""
     metrics: ClassVar[tuple[str, ...]]
     """What `aggregate` returns, the headline first."""
+    units: ClassVar[Mapping[str, Literal["percent", "number"]]] = {}
+    """Of the metrics that are no fractions in [0, 1]."""
     default_source: ClassVar[str] = ""
     """Where the data comes from when nothing else is said: `hub:ORG/NAME@REVISION/PATH`; empty where there is none."""
     file_names: ClassVar[tuple[str, ...]] = ()

@@ -108,8 +108,23 @@ class Result(Base):
     """null for greedy decoding."""
     value: Mapped[float | None] = mapped_column(Float)
     """null where nothing could be scored."""
+    stderr_over_examples: Mapped[float | None] = mapped_column(Float)
+    """Of the value, over examples; null where it is not known."""
     num_examples: Mapped[int]
     num_unscored: Mapped[int] = mapped_column(default=0)
+    configuration: Mapped[str] = mapped_column(String(64), default="")
+    """Hash of what was measured; its `Configuration` says it. Results of different ones are never merged."""
+    created_at: Mapped[Created]
+
+
+class Configuration(Base):
+    """What a benchmark measured: its configuration, version, data and graders, and the decoding."""
+
+    __tablename__ = "configurations"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of the document."""
+    document: Mapped[dict[str, Any]]
     created_at: Mapped[Created]
 
 
@@ -121,18 +136,31 @@ class Completion(Base):
 
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    """0-based order: benchmark, decoding, eval seed, example."""
+    """0-based order: benchmark, decoding, eval seed, example, sample."""
     benchmark: Mapped[ShortText]
     example_id: Mapped[ShortText]
     decoding: Mapped[ShortText]
     train_seed: Mapped[int] = mapped_column(BigInteger)
     eval_seed: Mapped[int | None] = mapped_column(BigInteger)
+    sample_index: Mapped[int] = mapped_column(default=0)
+    """Which of the example's samples, from 0."""
     prompt: Mapped[str]
     completion: Mapped[str]
     reference: Mapped[str]
     extracted: Mapped[str | None]
     verdict: Mapped[ShortText]
-    """`correct`, `wrong`, `no_answer`, `timeout`, `error` or `skipped`."""
+    """`correct`, `wrong`, `no_answer`, `timeout`, `error`, `skipped` or `scored`."""
     correct: Mapped[bool | None]
-    """null where our side failed; such a completion is counted in `num_unscored`."""
+    """null where our side failed, and where there is no right or wrong."""
+    value: Mapped[float | None] = mapped_column(Float)
+    """The score; null where our side failed: such a completion is counted in `num_unscored`."""
+    reason: Mapped[str | None]
+    """Why, for a person."""
     truncated: Mapped[bool]
+    num_tokens: Mapped[int] = mapped_column(default=0)
+    choice_logprobs: Mapped[list[Any] | None]
+    """Log-probability of each choice, in the likelihood form."""
+    values: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Further numbers of the example."""
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Anything else the scorer kept."""

@@ -3,7 +3,7 @@
 from store.models.access import ApiKey, IdempotencyKey, Session
 from store.models.base import Base
 from store.models.job import Experiment, Job
-from store.models.record import Checkpoint, Completion, Event, LogChunk, Metric, Result
+from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
 from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
 
@@ -13,6 +13,7 @@ __all__ = [
     "Base",
     "Checkpoint",
     "Completion",
+    "Configuration",
     "Event",
     "Experiment",
     "IdempotencyKey",

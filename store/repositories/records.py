@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from store.errors import NotFound
 from store.ids import encode_id
 from store.models.job import Job
-from store.models.record import Checkpoint, Completion, Event, LogChunk, Result
+from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Result
 from store.models.run import Run
 from store.repositories.paging import Order, Page, keyset_page
 
@@ -182,6 +183,11 @@ class Results:
         assert (experiment_id is None) != (job_id is None)
         is_wanted = Result.job_id == job_id if experiment_id is None else Result.experiment_id == experiment_id
         return list(self._session.scalars(select(Result).where(is_wanted).order_by(Result.id)))
+
+    def configurations(self, hashes: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What results of these configurations measured, by hash; unknown hashes are left out."""
+        query = select(Configuration.hash, Configuration.document).where(Configuration.hash.in_(sorted(set(hashes))))
+        return {row.hash: row.document for row in self._session.execute(query.order_by(Configuration.hash))}
 
     def expected_seeds(self, *, experiment_id: UUID | None = None, job_id: UUID | None = None) -> dict[str, set[int]]:
         """The train seeds that each method was to be evaluated on, whether or not it was."""

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from api.schemas import SeedValue, TableRow
+from api.result_schemas import SeedValue, TableRow
 from api.table_formats import rendered
 
 
@@ -21,6 +21,8 @@ def row(method: str, values: dict[int, float], metric: str = "pass@1", benchmark
         benchmark=benchmark,
         metric=metric,
         decoding="t1.0",
+        configuration="c0",
+        unit="fraction",
         mean=mean,
         std=0.01 if len(values) > 1 else None,
         n=len(values),
@@ -33,7 +35,7 @@ def row(method: str, values: dict[int, float], metric: str = "pass@1", benchmark
 
 
 ROWS = [row("sft_a", {0: 0.1, 1: 0.2}), row("lco|kld", {0: 0.3, 1: 0.5}), row("=x&y<b>", {0: 0.2})]
-MARKED = {("lco|kld", "sums", "pass@1", "t1.0")}
+MARKED = {("lco|kld", "sums", "pass@1", "t1.0", "c0")}
 
 
 def test_csv_has_every_number_and_no_formula() -> None:

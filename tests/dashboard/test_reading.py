@@ -8,7 +8,9 @@ import pytest
 from api.dashboard import words
 from api.dashboard.graph import BOX_HEIGHT, BOX_WIDTH, lay_out
 from api.dashboard.tables import by_method
-from api.schemas import JobNode, Progress, RunSummary, SeedValue, TableRow
+from api.figures import figure
+from api.result_schemas import SeedValue, TableRow, Unit
+from api.schemas import JobNode, Progress, RunSummary
 from store.models.base import utc_now
 
 
@@ -26,12 +28,20 @@ def node(name: str, *needs: str, status: str = "queued", runs: list[RunSummary] 
     )
 
 
-def row(method: str, decoding: str, mean: float | None, metric: str = "pass@1") -> TableRow:
+def row(
+    method: str,
+    decoding: str,
+    mean: float | None,
+    metric: str = "pass@1",
+    configuration: str = "",
+    unit: Unit = "fraction",
+) -> TableRow:
     seed = {"train_seed": 0, "value": mean, "num_eval_seeds": 1, "std_over_eval_seeds": None}
     each = [SeedValue(**seed, num_examples=10, num_unscored=2)]
     return TableRow(
-        method=method, benchmark="sums", metric=metric, decoding=decoding, mean=mean, std=None, n=1, missing_seeds=[],
-        std_over_eval_seeds=0.01, num_examples=10, num_unscored=2, per_seed=each,
+        method=method, benchmark="sums", metric=metric, decoding=decoding, configuration=configuration, unit=unit,
+        mean=mean, std=None, n=1, missing_seeds=[], std_over_eval_seeds=0.01, num_examples=10, num_unscored=2,
+        per_seed=each,
     )  # fmt: skip
 
 
@@ -131,3 +141,23 @@ def test_dots_share_a_scale_and_are_drawn_only_where_methods_are_compared() -> N
     (table,) = by_method([row("a", "t1.0", 0.4), row("b", "t1.0", 0.5), row("c", "t1.0", 0.6)])
     places = [cell.dots[0] for line in table.rows if (cell := line.cells[0]) is not None]
     assert places == [2.5, 32.0, 61.5]
+
+
+def test_what_was_measured_in_two_configurations_stands_in_two_columns() -> None:
+    rows = [row("a", "t1.0", 0.4, configuration="0" * 64), row("b", "t1.0", 0.5, configuration="f" * 64)]
+    (table,) = by_method([*rows, row("a", "greedy", 0.6, configuration="9" * 64)])
+    assert table.benchmarks[0].labels == ["greedy", "t1.0 00000000", "t1.0 ffffffff"]
+    assert [[cell is not None for cell in line.cells] for line in table.rows] == [
+        [True, True, False],
+        [False, False, True],
+    ]
+    assert not any(cell.is_best for line in table.rows for cell in line.cells if cell is not None)
+
+
+def test_figures_are_told_in_their_own_unit() -> None:
+    assert [figure(0.1234, "fraction"), figure(12.34, "percent"), figure(-0.1234, "number")] == [
+        "12.3",
+        "12.3",
+        "-0.123",
+    ]
+    assert figure(None, "fraction") == ""

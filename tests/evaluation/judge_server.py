@@ -4,6 +4,7 @@
 """
 
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -60,6 +61,17 @@ Fault = str
 `gzip`, `redirect`, or `STATUS CODE` for an error body with that code."""
 
 
+class _Http(ThreadingHTTPServer):
+    """One thread a connection; a client that goes away is no error."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class JudgeServer:
     """Serves until closed; use it with `with`."""
 
@@ -88,8 +100,7 @@ class JudgeServer:
         self._lock = threading.Lock()
         self.is_closing = threading.Event()
         handler = type("Handler", (_Handler,), {"judge": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
         self.origin = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -149,7 +160,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200 if self.path == "/stats" else 404, self.judge.stats())
 
     def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["content-length"]))
+        size = int(self.headers["content-length"])
+        if len(content := self.rfile.read(size)) < size:  # the client was killed while it wrote
+            self.close_connection = True
+            return
         call = self.judge.enter(self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(content))
         was_answered = False
         try:

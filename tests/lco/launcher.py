@@ -8,6 +8,7 @@ be signalled, killed and waited for.
 import json
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import time
@@ -93,7 +94,14 @@ class Launcher:
         answer: dict[str, Any] = json.loads(self._interpreter.stdout.readline())
         return answer
 
-    def start(self, module: str, config: dict[str, Any] | Path, run_dir: Path, *earlier: Path) -> Process:
+    def start(
+        self,
+        module: str,
+        config: dict[str, Any] | Path,
+        run_dir: Path,
+        *earlier: Path,
+        environ: dict[str, str] | None = None,
+    ) -> Process:
         """Starts `python -m MODULE CONFIG RUN_DIR --resume-from EARLIER...`."""
         self._count += 1
         if isinstance(config, dict):
@@ -103,8 +111,24 @@ class Launcher:
             path = config
         log = self.directory / f"log-{self._count}.txt"
         arguments = [str(path), str(run_dir), *(["--resume-from", *map(str, earlier)] if earlier else [])]
-        answer = self.ask({"do": "start", "module": module, "arguments": arguments, "log": str(log)})
+        request = {"module": module, "arguments": arguments, "log": str(log), "environ": environ or {}}
+        answer = self.ask({"do": "start", **request})
         return Process(self, answer["pid"], run_dir, log)
+
+    def start_ranks(
+        self, count: int, module: str, config: dict[str, Any] | Path, run_dir: Path, *earlier: Path
+    ) -> list[Process]:
+        """Starts a stage as the several processes that `torchrun --nproc-per-node COUNT` would start."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        ranks = []
+        for rank in range(count):
+            environ = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+            environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            texts = {name: str(value) for name, value in environ.items()}
+            ranks.append(self.start(module, config, run_dir, *earlier, environ=texts))
+        return ranks
 
     def run(self, module: str, config: dict[str, Any] | Path, run_dir: Path, *earlier: Path) -> int:
         """Starts a stage and waits for its end."""
@@ -140,6 +164,7 @@ def _serve() -> None:
         "evaluation.benchmarks",
         "lco.checkpoint",
         "lco.diagnostics",
+        "lco.distributed",
         "lco.estimation",
         "lco.optimization",
         "lco.rewards",
@@ -186,6 +211,7 @@ def _become(request: dict[str, Any], parent_fd: int) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ["LCO_PARENT_FD"] = str(parent_fd)
+        os.environ.update(request["environ"])
         sys.argv = [request["module"], *request["arguments"]]
         try:
             runpy.run_module(request["module"], run_name="__main__", alter_sys=True)

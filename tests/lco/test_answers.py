@@ -46,7 +46,7 @@ def test_last_equals_is_what_follows_the_last_equals_sign(completion, answer):
         (r"\fbox{ 7 }", "7"),
         (r"\boxed{open", None),
         (r"\boxed{}", None),
-        (r"\boxed 3", None),
+        (r"\boxed 3", "3"),
         ("", None),
     ],
 )

@@ -14,19 +14,16 @@ from lco.baselines import (
     Cispo,
     ClipCov,
     Dcpo,
-    Gkd,
     Grpo,
     Gspo,
     KlCov,
-    MiniLlm,
     ReinforcePlusPlusBaseline,
     Rloo,
     StableReinforce,
 )
 from lco.collection import collect, prompt_indices
-from lco.distillation import gkd, jensen_shannon, later_log_ratios, minillm
 from lco.estimation import Estimator, completion_ratios
-from lco.log_probs import action_log_probs, kl_divergence
+from lco.log_probs import action_log_probs
 from lco.losses import token_weights
 from lco.policy import load_policy
 from lco.policy_gradients import (
@@ -230,81 +227,6 @@ def test_the_advantage_filter_leaves_out_what_is_far_from_the_mean(generator):
     assert torch.equal(found[~is_far], values[~is_far])
 
 
-@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
-def test_gkd_is_the_generalised_jensen_shannon_divergence(case, beta):
-    now, batch = case
-    p, q = batch.support.advantages_NK.exp(), now.softmax(-1)
-    m = beta * p + (1 - beta) * q
-    expected = (beta * p * (p / m).log() + (1 - beta) * q * (q / m).log()).sum(-1)
-    torch.testing.assert_close(gkd(now, batch, Gkd(advantage=TEACHER, jsd_beta=beta)), expected)
-
-
-def test_gkd_at_its_ends_is_the_limit_of_the_divergence_over_its_weight(case):
-    now, batch = case
-    p, q = batch.support.advantages_NK, now.log_softmax(-1)
-    small = 1e-6
-    torch.testing.assert_close(jensen_shannon(p, q, 0.0), kl_divergence(p, q))
-    torch.testing.assert_close(jensen_shannon(p, q, 1.0), kl_divergence(q, p))
-    torch.testing.assert_close(jensen_shannon(p, q, small) / small, kl_divergence(p, q), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(jensen_shannon(p, q, 1 - small) / small, kl_divergence(q, p), rtol=1e-4, atol=1e-6)
-
-
-def test_minillm_adds_the_exact_step_to_the_surrogate(case):
-    now, batch = case
-    config = MiniLlm(advantage=TEACHER)
-    expected = ppo(now, batch, Grpo()) + kl_divergence(now.log_softmax(-1), batch.support.advantages_NK)
-    torch.testing.assert_close(minillm(now, batch, config), expected)
-
-
-@pytest.mark.parametrize("is_inclusive", [False, True])
-@pytest.mark.parametrize("length_normalized", [False, True])
-def test_minillms_advantage_is_made_of_the_later_log_ratios_of_the_same_sequence(
-    generator, is_inclusive, length_normalized
-):
-    values = randn(generator, N)
-    expected = []
-    for part in values.split(COUNTS.tolist()):
-        for t in range(len(part)):
-            rest = part[t if is_inclusive else t + 1 :]
-            expected.append(rest.sum() / (len(rest) or 1) if length_normalized else rest.sum())
-    found = later_log_ratios(values, COUNTS, is_inclusive=is_inclusive, length_normalized=length_normalized)
-    torch.testing.assert_close(found, torch.stack(expected))
-
-
-def test_expected_minillm_gradient_is_that_of_the_reverse_divergence_of_sequences(generator):
-    """Two-step sequences, all of them weighted by their probability: the gradient of sum_y q(y) log(q(y) / p(y))."""
-    first, second = randn(generator, 1, 3), randn(generator, 3, 3)
-    teacher_first, teacher_second = randn(generator, 1, 3).log_softmax(-1), randn(generator, 3, 3).log_softmax(-1)
-
-    def exact(first, second):
-        q = first.log_softmax(-1).T + second.log_softmax(-1)
-        return (q.exp() * (q - teacher_first.T - teacher_second)).sum()
-
-    def estimate(first, second):
-        total = 0.0
-        for a in range(3):
-            for b in range(3):
-                now = torch.cat([first, second[a : a + 1]])
-                teacher = torch.cat([teacher_first, teacher_second[a : a + 1]])
-                actions = torch.tensor([a, b])
-                batch = token_batch(now.detach(), teacher, actions)
-                batch.num_tokens_B = torch.tensor([2])
-                ratios = batch.advantages_N - batch.behaviour_logprobs_N
-                batch.advantages_N = later_log_ratios(
-                    ratios, batch.num_tokens_B, is_inclusive=False, length_normalized=False
-                )
-                weight = batch.behaviour_logprobs_N.sum().exp()
-                total = total + weight * minillm(now, batch, MiniLlm(advantage=TEACHER)).sum()
-        return total
-
-    first.requires_grad_(True)
-    second.requires_grad_(True)
-    expected = torch.autograd.grad(exact(first, second), [first, second])
-    found = torch.autograd.grad(estimate(first, second), [first, second])
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 def test_group_centred_and_batch_scaled_rewards():
     rewards = torch.tensor([1.0, 3.0, -1.0, -1.0])
     torch.testing.assert_close(group_centered(rewards, 2), torch.tensor([-1.0, 1.0, 0.0, 0.0]))
@@ -430,22 +352,6 @@ def test_dynamic_sampling_ends_with_the_prompts_or_the_rounds(config_of, monkeyp
     found = collect(config, None, [Prompt(id=str(n), text="", reference="") for n in range(num_prompts)], 0)
     assert (len(sampled), len(found)) == (rounds, 8)
     assert [r.prompt.id for r in found[::2]] == [str(n) for n in prompt_indices(num_prompts, 4, 0, config.seed)]
-
-
-def test_gkd_takes_a_share_of_demonstrations(config_of):
-    base = config_of("gkd", prompts={"name": "sums", "num_terms": 2, "num_problems": 20}, group_size=16)
-    policy, prompts, _ = prepared(base)
-    own = collect(base, policy, prompts, 0)
-    mixed_config = base.model_copy(update={"algorithm": base.algorithm.model_copy(update={"on_policy_share": 0.5})})
-    mixed = collect(mixed_config, policy, prompts, 0)
-    demonstrated = [policy.encode_completion(r.prompt.demonstration) for r in mixed]
-    is_data = [r.completion_ids == d for r, d in zip(mixed, demonstrated, strict=True)]
-    assert 16 <= sum(is_data) <= 48
-    for a, b, data in zip(own, mixed, is_data, strict=True):
-        assert data or a.completion_ids == b.completion_ids
-    none = [Prompt(id="0", text="1+2=", reference="3")]
-    with pytest.raises(ValueError, match="has no demonstration"):
-        collect(mixed_config, policy, none, 0)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lco.config import DpoConfig, StageConfig
-from lco.dpo import Pair, _load_pairs, _losses, _score_reference, _sequence_log_probs, dpo_loss, tune
+from lco.config import DpoConfig, Optimizer, StageConfig
+from lco.dpo import Pair, _gradients, _load_pairs, _score_reference, _sequence_log_probs, dpo_loss, tune
+from lco.memory import Limits, Memory
+from lco.optimization import Fitting
 from lco.policy import have_same_weights, load_policy
 from lco.reward_model import load_reward_model
 from tests.lco.launcher import metrics
@@ -80,30 +82,29 @@ def test_a_sequences_log_probability_is_the_sum_over_its_tokens(tiny_policy):
 def test_splitting_a_step_into_micro_batches_changes_nothing(tiny_policy, config_of, stage):
     config = config_of(nll_weight=0.5)
     pairs = _load_pairs(Path(config.pairs), tiny_policy)
-    _score_reference(tiny_policy, pairs, 3, stage)
+    _score_reference(tiny_policy, pairs, Limits(3), stage)
     with torch.no_grad():
         tiny_policy.model.lm_head.weight += 0.1
         tiny_policy.model.lm_head.weight[5:9] *= 1.3
     values = []
-    for size in (1, 3, 8):
+    fitting = Fitting(tiny_policy.model, Optimizer(), 1)
+    lengths = [pair.num_padded() for pair in pairs]
+    for limits in (Limits(1), Limits(3), Limits(8), Limits(8, 2 * max(lengths))):
         sums: dict[str, torch.Tensor] = {}
-        tiny_policy.model.zero_grad()
-        total = 0.0
-        for make_loss in _losses(tiny_policy, pairs, config.model_copy(update={"micro_batch_size": size}), sums):
-            loss = make_loss()
-            loss.backward()
-            total += loss.item()
+        pieces = Memory().cut("fitting", lengths, limits)
+        total = _gradients(fitting, tiny_policy, pairs, config, sums, pieces).item()
         norm = torch.cat([p.grad.flatten() for p in tiny_policy.model.parameters()]).norm().item()
         values.append([total, norm, sums["margin"].item(), sums["accuracy"].item()])
-    assert values[1] == pytest.approx(values[0], rel=1e-4)
-    assert values[2] == pytest.approx(values[0], rel=1e-4)
+    for other in values[1:]:
+        assert other == pytest.approx(values[0], rel=1e-4)
 
 
 def test_the_nll_term_is_the_token_mean_of_the_chosen_completions(tiny_policy, config_of, stage):
     pairs = _load_pairs(Path(config_of().pairs), tiny_policy)
-    _score_reference(tiny_policy, pairs, 8, stage)
+    _score_reference(tiny_policy, pairs, Limits(8, 64), stage)
+    fitting = Fitting(tiny_policy.model, Optimizer(), 1)
     plain, with_term = (
-        sum(make_loss().item() for make_loss in _losses(tiny_policy, pairs, config_of(nll_weight=weight), {}))
+        _gradients(fitting, tiny_policy, pairs, config_of(nll_weight=weight), {}, [range(len(pairs))]).item()
         for weight in (0.0, 2.0)
     )
     mean = -sum(pair.reference_chosen for pair in pairs) / sum(len(pair.chosen_ids) for pair in pairs)

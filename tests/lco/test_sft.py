@@ -6,10 +6,11 @@ from contextlib import closing
 import pytest
 import torch
 
-from lco.config import SftConfig, StageConfig
+from lco.config import Optimizer, SftConfig, StageConfig
 from lco.initial import initial_policy
+from lco.optimization import Fitting
 from lco.policy import load_policy
-from lco.sft import _losses, warm_up
+from lco.sft import _gradients, warm_up
 from lco.stage import Stage
 from tests.lco.conftest import TINY
 from tests.lco.launcher import metrics
@@ -38,8 +39,10 @@ def test_the_loss_falls_and_the_model_is_published(stage):
 def test_the_loss_is_the_mean_over_tokens_whatever_the_micro_batch(tiny_policy):
     texts = ["1+2=3", "10+2=12;12+1=13", "", "9=9"]
     examples = [(tiny_policy.encode_prompt("1+2="), tiny_policy.encode_completion(text)) for text in texts]
-    values = [sum(make_loss().item() for make_loss in _losses(tiny_policy, examples, size)) for size in (1, 2, 3, 4)]
-    assert values == pytest.approx([values[0]] * 4, rel=1e-5)
+    fitting = Fitting(tiny_policy.model, Optimizer(), 1)
+    splits = ([range(1), range(1, 3), range(3, 4)], [range(2), range(2, 4)], [range(4)])
+    values = [_gradients(fitting, tiny_policy, examples, pieces).item() for pieces in splits]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-5)
     total = tokens = 0.0
     for prompt, completion in examples:
         ids = torch.tensor([prompt + completion])

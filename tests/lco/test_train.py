@@ -16,6 +16,7 @@ from lco.diagnostics import rollout_metrics
 from lco.estimation import Estimator
 from lco.losses import LOSSES
 from lco.manifest import read_manifest
+from lco.memory import Limits
 from lco.metrics import METRICS
 from lco.optimization import Fitting
 from lco.policy import load_policy
@@ -47,19 +48,19 @@ def test_splitting_a_step_into_micro_batches_changes_neither_loss_nor_gradient(c
             parameter += 0.02 * torch.randn(parameter.shape, generator=noise)
     weights = [parameter.detach().clone() for parameter in policy.model.parameters()]
 
-    def step(some, micro_batch_size):
+    def step(some, limits):
         fitting = Fitting(policy.model, Optimizer(learning_rate=1e-30, max_grad_norm=0.0), 1)
-        found = fit(policy, fitting, estimator.algorithm, some, micro_batch_size, 0)
+        found = fit(policy, fitting, estimator.algorithm, some, limits, 0)
         return found, [parameter.grad.clone() for parameter in policy.model.parameters()]
 
-    whole, gradient = step(part, len(part.num_tokens_B))
+    whole, gradient = step(part, Limits(len(part.num_tokens_B)))
     scale = max(g.abs().max() for g in gradient)
     assert scale > 0
 
     @settings(max_examples=6, deadline=None, derandomize=True, database=None)
-    @given(st.integers(1, 16), st.permutations(range(16)))
-    def check(micro_batch_size, order):
-        found, other = step(part.select(torch.tensor(order)), micro_batch_size)
+    @given(st.integers(1, 16), st.just(0) | st.integers(1, 160), st.permutations(range(16)))
+    def check(max_sequences, max_tokens, order):
+        found, other = step(part.select(torch.tensor(order)), Limits(max_sequences, max_tokens))
         for key, value in whole.items():
             assert found[key] == pytest.approx(value, rel=2e-4, abs=1e-6), key
         assert all((a - b).abs().max() <= 2e-5 * scale for a, b in zip(gradient, other, strict=True))
@@ -87,7 +88,7 @@ def test_micro_mean_is_the_mean_of_the_micro_batches_token_means(config_of):
     fitting = Fitting(policy.model, Optimizer(learning_rate=1e-30, max_grad_norm=0.0), 1)
     parameters = list(policy.model.parameters())
     slopes = torch.autograd.grad(expected, parameters)
-    found = fit(policy, fitting, estimator.algorithm, part, 3, 0)
+    found = fit(policy, fitting, estimator.algorithm, part, Limits(3), 0)
     assert found["train/loss"] == pytest.approx(expected.item(), rel=1e-4)
     for parameter, slope in zip(parameters, slopes, strict=True):
         torch.testing.assert_close(parameter.grad, slope, rtol=1e-3, atol=1e-6)

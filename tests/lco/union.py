@@ -38,4 +38,5 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "kl-cov": {"name": "kl-cov", "share": 0.05},
     "gkd": {"name": "gkd", "advantage": LOGPROB},
     "minillm": {"name": "minillm", "advantage": LOGPROB},
+    "minillm-alone": {"name": "minillm", "advantage": LOGPROB, "teacher_mix": 0.0, "single_step": False},
 }

@@ -14,7 +14,7 @@ class Row:
         self.method, self.benchmark, self.metric, self.decoding = method, "sums", metric, "t1.0"
         self.train_seed, self.eval_seed, self.value = train_seed, eval_seed, value
         self.num_examples, self.num_unscored = 10, 0
-        self.configuration, self.stderr_over_examples = None, None
+        self.configuration, self.stderr_over_examples = "c0", None
 
 
 def rows(**methods):

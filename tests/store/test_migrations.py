@@ -1,11 +1,14 @@
 import re
 import threading
+from uuid import UUID
 
+import pysqlite3
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, text, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from store.database import is_current, make_engine, migrate
 from store.models.run import Run
@@ -104,3 +107,25 @@ def test_the_database_itself_refuses_to_leave_a_terminal_state(rig, state):
     with rig.database.write() as session:
         session.execute(update(Run).where(Run.job_id == job.id).values(state=state, version=9))
     assert (rig.runs(job.id)[0].state, rig.runs(job.id)[0].version) == (state, 9)
+
+
+def test_completions_of_before_keep_their_score(empty, engine):
+    migrate(empty, "20261124")
+    columns = "run_id, position, benchmark, example_id, decoding, train_seed, prompt, completion, reference, verdict"
+    alone = create_engine(engine.url) if engine.dialect.name == "postgresql" else make_unchecked(engine.url.database)
+    with alone.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("ALTER TABLE completions DROP CONSTRAINT fk_completions_run_id_runs"))
+        for position, correct in enumerate(("true", "false", "null")):
+            values = f"'{UUID(int=1).hex}', {position}, 'sums', '1', 'greedy', 0, 'p', 'c', 'r', 'v', {correct}, false"
+            connection.execute(text(f"INSERT INTO completions ({columns}, correct, truncated) VALUES ({values})"))
+    alone.dispose()
+    migrate(empty)
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT value, sample_index FROM completions ORDER BY position")).all()
+    assert [tuple(row) for row in rows] == [(1.0, 0), (0.0, 0), (None, 0)]
+
+
+def make_unchecked(path: str) -> Engine:
+    """An engine on a SQLite file that leaves foreign keys unchecked."""
+    return create_engine("sqlite://", creator=lambda: pysqlite3.connect(path), poolclass=NullPool)

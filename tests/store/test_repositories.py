@@ -1,3 +1,4 @@
+import math
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from store.repositories.metrics import Metrics
 from store.repositories.records import Checkpoints, Events, Logs, Results
 from store.repositories.runs import Runs
 from store.repositories.workers import Workers
-from store.rows import Collected, ResultRow
+from store.rows import Collected, CompletionRow, ResultRow
 from store.states import Outcome
 
 
@@ -181,6 +182,41 @@ def test_results_know_the_seeds_that_were_to_be_evaluated(rig):
         (found,) = results.page(experiment_id=experiment.id, eval_seed=0, decoding="t1.0").rows
         assert (found.run_id, results.all(job_id=taken.job_id)) == (taken.run_id, [found])
         assert results.page(train_seed=9).rows == []
+
+
+def test_results_name_what_they_measured_once_for_all_runs(rig):
+    rig.submit_experiment(rig.spec("sft", seeds=[0, 1]), rig.spec("evaluation", seeds=[0, 1]))
+    rig.finish(rig.started())
+    rig.finish(rig.started())
+    name, document = "a" * 64, {"benchmark": "sums", "note": "\x00", "top_p": math.nan}
+    for _ in range(2):
+        row = {"benchmark": "sums", "metric": "pass@1", "decoding": "t1.0", "eval_seed": 0, "num_examples": 4}
+        result = ResultRow(**row, value=0.5, stderr_over_examples=0.25, configuration=name)
+        rig.finish(rig.started(), collected=Collected(results=[result], configurations={name: document}))
+    with rig.database.read() as session:
+        results = Results(session)
+        assert [(found.stderr_over_examples, found.configuration) for found in results.page().rows] == [
+            (0.25, name)
+        ] * 2
+        known = {name: {"benchmark": "sums", "note": "\ufffd", "top_p": None}}
+        assert results.configurations([name, "b" * 64]) == known
+
+
+def test_a_completion_keeps_all_that_was_made_of_it(rig):
+    rig.submit_experiment(rig.spec("sft"), rig.spec("evaluation"))
+    rig.finish(rig.started())
+    taken = rig.started()
+    text = {"prompt": "p", "completion": "c", "reference": "r", "extracted": None}
+    row = {"benchmark": "mmlu", "example_id": "1", "decoding": "likelihood", "eval_seed": None, "truncated": False}
+    more = {"sample_index": 3, "value": math.inf, "reason": "why\x00", "num_tokens": 7, "choice_logprobs": [-1.5, -2.0]}
+    kept = {"values": {"chars": 12.0, "none": None}, "details": {"subject": ["a\ud800", math.nan]}}
+    completion = CompletionRow(**row, **text, **more, **kept, verdict="scored", correct=None)
+    rig.finish(taken, collected=Collected(completions=[completion]))
+    with rig.database.read() as session:
+        (found,) = Results(session).all_completions(taken.run_id)
+    assert (found.sample_index, found.value, found.reason, found.num_tokens) == (3, None, "why\ufffd", 7)
+    assert (found.choice_logprobs, found.values) == ([-1.5, -2.0], {"chars": 12.0, "none": None})
+    assert found.details == {"subject": ["a\ufffd", None]}
 
 
 def test_what_does_not_exist_is_not_found(sqlite_rig):

@@ -18,6 +18,7 @@ class Row:
     decoding: str = "t1.0"
     num_examples: int = 10
     num_unscored: int = 0
+    configuration: str = ""
     id: UUID = field(default_factory=new_id)
 
 
@@ -92,3 +93,8 @@ def test_no_results_make_no_table():
 def test_the_order_of_values_does_not_change_their_spread():
     values = [0.1, 0.2, 0.3, 1e16, -1e16]
     assert spread(values) == spread(values[::-1])
+
+
+def test_results_of_different_configurations_are_never_merged():
+    rows = results_table([Row(0, 0, 0.2, configuration="a"), Row(1, 0, 0.8, configuration="b")])
+    assert [(row.configuration, row.mean, row.n) for row in rows] == [("a", 0.2, 1), ("b", 0.8, 1)]

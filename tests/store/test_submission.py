@@ -10,7 +10,7 @@ from store.repositories.records import Checkpoints, Events
 from store.repositories.runs import Runs
 from store.rows import CheckpointRow, Collected
 from store.sources import GIVES, document_of, spec_of
-from store.specs import JobSpec
+from store.specs import JobSpec, Resources
 from store.states import Outcome, RunState
 
 MODEL = CheckpointRow(step=10, path="runs/r/1/model", manifest_sha256="0" * 64, size_bytes=1)
@@ -168,3 +168,12 @@ def test_the_document_of_an_experiment_is_kept_as_json(rig):
     experiment = rig.submit_experiment(rig.spec("sft"))
     assert json.loads(json.dumps(experiment.document))["jobs"][0]["name"] == "sft"
     assert rig.runs(rig.jobs_of(experiment)["sft"].id)[0].state == RunState.QUEUED
+
+
+def test_processes_are_for_runs_without_gpus_and_an_evaluation_is_one(rig):
+    assert Resources(gpus=2).num_processes == Resources(processes=2).num_processes == 2
+    with pytest.raises(ValueError, match="processes: with `gpus` there is one process for each"):
+        Resources(gpus=2, processes=2)
+    for resources in ({"gpus": 2}, {"processes": 2}):
+        with pytest.raises(ValueError, match="resources: an evaluation is one process"):
+            rig.submit("evaluation", resources=resources)

@@ -103,7 +103,7 @@ def test_no_credential_reaches_a_run(tmp_path: Path) -> None:
 
 def test_several_gpus_start_under_torchrun(tmp_path: Path) -> None:
     paths = {"config": Path("c.json"), "directory": Path("d"), "resume_from": (Path("b"), Path("a"))}
-    asked = Command(module="lco.train", gpus=(2, 5), mark="m", **paths)
+    asked = Command(module="lco.train", gpus=(2, 5), num_processes=2, mark="m", **paths)
     expected = "-m torch.distributed.run --standalone --nproc-per-node 2 -m lco.train c.json d --resume-from b a"
     assert asked.arguments()[1:] == expected.split()
     environment = asked.environment(3, {})
@@ -114,7 +114,7 @@ def test_several_gpus_start_under_torchrun(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_rank_of_torchrun_outlives_its_supervisor(tmp_path: Path) -> None:
     asked = command(tmp_path, every=1_000_000)
-    code = SUPERVISOR.replace("mark=mark)", "mark=mark, gpus=(0, 1))")
+    code = SUPERVISOR.replace("mark=mark)", "mark=mark, num_processes=2)")
     arguments = [sys.executable, "-c", code, str(asked.config), str(asked.directory), asked.mark]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as supervisor:
         assert wait_until(lambda: is_training(asked.directory), 90)

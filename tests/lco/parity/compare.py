@@ -1,4 +1,4 @@
-"""Whether two files of frozen numbers agree to 1e-10. `python compare.py COMMITTED MADE`."""
+"""Whether two files of frozen numbers agree to 1e-10, and the defaults beside them: `compare.py COMMITTED MADE`."""
 
 import json
 import math
@@ -16,6 +16,9 @@ def main(committed: Path, made: Path) -> int:
         )
         if not all(math.isclose(a, b, rel_tol=1e-10, abs_tol=1e-10) for a, b in pairs):
             different.append(name)
+    defaults = [path.with_stem(f"{path.stem}-defaults") for path in (committed, made)]
+    if json.loads(defaults[0].read_text()) != json.loads(defaults[1].read_text()):
+        different.append("defaults")
     print(f"{len(one)} cases; different: {', '.join(different) or 'none'}")
     return len(different)
 

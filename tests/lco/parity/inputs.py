@@ -43,5 +43,13 @@ def _grpo_cases() -> dict[str, dict[str, Any]]:
     return {name: common | {"high": 0.28} | case for name, case in cases.items()}
 
 
+def coefficients() -> Tensor:
+    """One per token: what a list of numbers is multiplied by to make one of it."""
+    return torch.cos(1.3 * torch.arange(N, dtype=torch.float64) + 0.2)
+
+
 GRPO_CASES = _grpo_cases()
 GKD_BETAS = (0.0, 0.1, 0.5, 0.9, 1.0)
+GAE_CASES = {"ppo/gae": (1.0, 0.95), "ppo/gae/discounted": (0.9, 0.8)}
+WHITEN_SCALE = 1e3  # TRL adds 1e-8 to the variance: of numbers this large it is nothing
+VALUE_CLIP, VALUE_WEIGHT = 0.2, 0.1

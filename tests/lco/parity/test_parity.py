@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from lco.advantage_config import LogprobAdvantage
-from lco.baselines import Cispo, Gkd, Grpo, Gspo, MiniLlm, PolicyGradientConfig, Rloo
+from lco.advantages import generalized_advantages, z_scored
+from lco.baselines import Cispo, Gkd, Grpo, Gspo, MiniLlm, PolicyGradientConfig, PpoCritic, Rloo
 from lco.config import DpoConfig
+from lco.critic import value_loss
+from lco.distillation import later_log_ratios
 from lco.dpo import dpo_loss
 from lco.log_probs import action_log_probs
 from lco.losses import LOSSES, sft, token_weights
@@ -80,9 +83,37 @@ def minillm_single_step(logits_NV: Tensor) -> Tensor:
     return both[0] - both[1]
 
 
+def minillm_advantages(logits_NV: Tensor, length_normalized: bool) -> Tensor:
+    student_N, teacher_N = (action_log_probs(z, ACTIONS) for z in (logits_NV, inputs.logits(inputs.REFERENCE)))
+    found_N = later_log_ratios(teacher_N - student_N, COUNTS, is_inclusive=True, length_normalized=length_normalized)
+    return (inputs.coefficients() * found_N).sum()
+
+
+def ppo_gae(logits_NV: Tensor, discount: float, gae_lambda: float) -> Tensor:
+    rewards_N, values_N = logits_NV[:, 0], logits_NV[:, 1]
+    advantages_N = generalized_advantages(
+        rewards_N, values_N, torch.zeros(len(COUNTS), dtype=torch.float64), COUNTS, discount, gae_lambda
+    )
+    return (inputs.coefficients() * (advantages_N + 2 * (advantages_N + values_N))).sum()
+
+
+def ppo_loss(logits_NV: Tensor) -> Tensor:
+    old_NV, other_NV = inputs.logits(inputs.OLD), inputs.logits(inputs.REFERENCE)
+    made = batch()
+    made.advantages_N = other_NV[:, 0]
+    policy_N = LOSSES[PpoCritic](logits_NV, made, PpoCritic())
+    critic_N = value_loss(logits_NV[:, 1], old_NV[:, 1], other_NV[:, 1], inputs.VALUE_CLIP)
+    return (policy_N + inputs.VALUE_WEIGHT * critic_N).mean()
+
+
 OURS = {name: lambda z, case=case: reduced(z, policy_gradient(case)) for name, case in inputs.GRPO_CASES.items()}
 OURS |= {f"gkd/{b}": lambda z, b=b: reduced(z, Gkd(advantage=TEACHER, jsd_beta=b)) for b in inputs.GKD_BETAS}
+OURS |= {name: lambda z, case=case: ppo_gae(z, *case) for name, case in inputs.GAE_CASES.items()}
 OURS |= {
+    "ppo/whiten": lambda z: (inputs.coefficients() * z_scored(inputs.WHITEN_SCALE * z[:, 0])).sum(),
+    "ppo/loss": ppo_loss,
+    "minillm/advantage/mean": lambda z: minillm_advantages(z, True),
+    "minillm/advantage/sum": lambda z: minillm_advantages(z, False),
     "gspo": lambda z: reduced(z, Gspo()),
     "rloo": lambda z: reduced(z, Rloo(clip_high=0.28)),
     "dpo": dpo,

@@ -1,0 +1,29 @@
+"""Figures of evaluations for a person: in percent where they are rates, each under the name of what was measured."""
+
+from collections.abc import Iterable
+
+from api.result_schemas import TableRow, Unit
+
+
+def figure(value: float | None, unit: Unit, digits: int = 1) -> str:
+    """A value as text: rates in percent, other numbers with two digits more; empty where there is none."""
+    if value is None:
+        return ""
+    if unit == "number":
+        return f"{value:.{digits + 2}f}"
+    return f"{100 * value if unit == 'fraction' else value:.{digits}f}"
+
+
+def column_labels(rows: Iterable[TableRow]) -> dict[tuple[str, str, str], str]:
+    """What the column of each (benchmark, decoding, configuration) is called.
+
+    The decoding; where it was measured in several configurations, with the beginning of each one's hash.
+    """
+    keys = list(dict.fromkeys((row.benchmark, row.decoding, row.configuration) for row in rows))
+    names = [key[:2] for key in keys]
+    return {
+        (benchmark, decoding, configuration): decoding
+        if names.count((benchmark, decoding)) == 1
+        else f"{decoding} {configuration[:8] or '(unnamed)'}"
+        for benchmark, decoding, configuration in keys
+    }
