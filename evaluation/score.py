@@ -14,6 +14,7 @@ from typing import Any
 from evaluation.data import locate, read_rows
 from evaluation.records import sound
 from evaluation.score_config import AlpacaEvalScore, MathScore, MmluScore, QaFeedbackScore, Rows, ScoreConfig, Scoring
+from lco.config import QaFeedback
 from lco.manifest import write_durably, write_manifest
 from lco.stage import Stage, run_stage
 
@@ -23,6 +24,8 @@ RESULTS = "results.json"
 DECODING = "stored"
 """What stands for a decoding in the results: the outputs were there."""
 
+Graded = tuple[list[dict[str, Any]], dict[str, Any]]
+"""Rows and figures."""
 Report = Callable[[int, int], None]
 """Told how many rows are graded, and of how many."""
 
@@ -59,49 +62,45 @@ def rows_of(source: Rows) -> list[dict[str, Any]]:
     return rows
 
 
-def _math(scoring: MathScore, config: ScoreConfig, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _math(scoring: MathScore, config: ScoreConfig, report: Report) -> Graded:
     from evaluation.scoring.math import score_math
 
-    return score_math(rows_of(scoring.rows), scoring.extraction, report=report)
+    rows = rows_of(scoring.rows)
+    return score_math(rows, scoring.extraction, progress=lambda done: report(done, len(rows)))
 
 
-def _alpaca_eval(
-    scoring: AlpacaEvalScore, config: ScoreConfig, report: Report
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _alpaca_eval(scoring: AlpacaEvalScore, config: ScoreConfig, report: Report) -> Graded:
     from evaluation.scoring.alpaca_eval import score_annotations
 
-    files = {
-        name: None if source is None else rows_of(source)
-        for name, source in (
-            ("instructions", scoring.instructions),
-            ("difficulty", scoring.difficulty),
-            ("gamed_baseline", scoring.gamed_baseline),
-        )
-    }
-    compat = None if scoring.compat == "none" else scoring.compat
-    return score_annotations(rows_of(scoring.annotations), **files, compat=compat)
+    instructions, difficulty, gamed_baseline = (
+        None if source is None else rows_of(source)
+        for source in (scoring.instructions, scoring.difficulty, scoring.gamed_baseline)
+    )
+    return score_annotations(
+        rows_of(scoring.annotations),
+        instructions=instructions,
+        difficulty=difficulty,
+        gamed_baseline=gamed_baseline,
+        compat=None if scoring.compat == "none" else scoring.compat,
+    )
 
 
-def _qa_feedback(
-    scoring: QaFeedbackScore, config: ScoreConfig, report: Report
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _qa_feedback(scoring: QaFeedbackScore, config: ScoreConfig, report: Report) -> Graded:
     from evaluation.scoring.qa_feedback import score_qa_feedback
+    from lco.oracles.qa_feedback import QaFeedbackScorer
 
-    directories = {
-        "relevance": Path(scoring.relevance),
-        "factuality": Path(scoring.factuality),
-        "completeness": Path(scoring.completeness),
-    }
-    return score_qa_feedback(rows_of(scoring.rows), **directories, config=config, report=report)
+    models = QaFeedback(relevance=scoring.relevance, factuality=scoring.factuality, completeness=scoring.completeness)
+    found = score_qa_feedback(rows_of(scoring.rows), QaFeedbackScorer(models, config), report)
+    return found.rows, found.aggregate
 
 
-def _mmlu(scoring: MmluScore, config: ScoreConfig, report: Report) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _mmlu(scoring: MmluScore, config: ScoreConfig, report: Report) -> Graded:
     from evaluation.scoring.mmlu import score_mmlu
 
-    return [], score_mmlu(rows_of(scoring.rows))
+    return score_mmlu(rows_of(scoring.rows))
 
 
-_GRADERS: dict[type, Callable[[Any, ScoreConfig, Report], tuple[list[dict[str, Any]], dict[str, Any]]]] = {
+_GRADERS: dict[type, Callable[[Any, ScoreConfig, Report], Graded]] = {
     MathScore: _math,
     AlpacaEvalScore: _alpaca_eval,
     QaFeedbackScore: _qa_feedback,
