@@ -17,6 +17,8 @@ STAGES = {
     "evaluate": "evaluation.run",
 }
 """Command -> the module that a job of this kind runs, too."""
+ANALYSES = {name: f"lco.analysis.{name}" for name in ("dynamics", "convexity", "theory")}
+"""What `lco analyze` can do -> the module that does it."""
 TOOLS = {
     "score": ("evaluation.scoring", "grade outputs that exist already, without the platform: lco score --help"),
     "report": ("evaluation.report", "write an evaluation as one HTML file: RUN_DIR"),
@@ -33,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and (module := _module_of(given)):
         importlib.import_module(_MODELS).become(module, given[1:])
+        return 0
+    if given[:1] == ["analyze"] and given[1:2] and given[1] in ANALYSES:
+        importlib.import_module(_MODELS).become(ANALYSES[given[1]], given[2:])
         return 0
     options = make_parser().parse_args(given)
     module, _, function = options.run.partition(":")
@@ -199,6 +204,10 @@ def _add_models(commands: "_Commands[argparse.ArgumentParser]") -> None:
     for name, module in STAGES.items():
         # Listed for the help alone: main() hands their arguments to the module, which has a parser of its own.
         commands.add_parser(name, help=f"run one stage without the platform: python -m {module} CONFIG RUN_DIR")
+    analyses = commands.add_parser("analyze", help="the paper's analyses: figures and numbers, without the platform")
+    known = analyses.add_subparsers(required=True, metavar="ANALYSIS")
+    for name, module in ANALYSES.items():
+        known.add_parser(name, help=f"python -m {module} OUT_DIR")
     for name, (_, text) in TOOLS.items():
         commands.add_parser(name, help=text)
     models = commands.add_parser("models", help="import and list models").add_subparsers(

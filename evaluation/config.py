@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
-from lco.config import Fraction, ModelSource, OptimalPolicySource, StageConfig
+from evaluation.endpoint_config import EndpointConfig
+from evaluation.judge_config import AlpacaEval2Benchmark
+from evaluation.math_config import Aime24Benchmark, Amc23Benchmark, Math500Benchmark, MinervaMathBenchmark
+from lco.config import Config, Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
 
@@ -56,24 +59,41 @@ class SumsBenchmark(BenchmarkBase):
 
 
 class Gsm8kBenchmark(BenchmarkBase):
-    """GSM8K: Pass@1 of the final answer, exact comparison of numbers."""
+    """GSM8K: Pass@1 of the final number, compared exactly."""
 
     name: Literal["gsm8k"] = "gsm8k"
     problems: Gsm8kPrompts
     """The problems."""
-    extraction: Literal["boxed", "final-number"] = "boxed"
-    """How the final answer is found: the last `\\boxed{}`, or the last number of the text."""
+    extraction: Literal["boxed", "final-number", "any"] = "boxed"
+    """How the final answer is found: in the last `\\boxed{}` or the line that declares it, such as `#### 18`; as the
+    last number of the text; or in the last answer pattern of any kind."""
 
 
-BenchmarkConfig = Annotated[SumsBenchmark | Gsm8kBenchmark, Field(discriminator="name")]
+BenchmarkConfig = Annotated[
+    SumsBenchmark
+    | Gsm8kBenchmark
+    | Math500Benchmark
+    | Amc23Benchmark
+    | MinervaMathBenchmark
+    | Aime24Benchmark
+    | AlpacaEval2Benchmark,
+    Field(discriminator="name"),
+]
+
+
+class EndpointPolicy(Config):
+    """A policy behind an endpoint that answers chat completions, such as a vLLM server."""
+
+    endpoint: EndpointConfig
+    """Where it is, and how it is asked."""
 
 
 class EvalConfig(StageConfig):
     """Pass@1 of one policy on benchmarks, over decodings and eval seeds."""
 
-    policy: ModelSource | OptimalPolicySource
+    policy: ModelSource | OptimalPolicySource | EndpointPolicy
     """The policy to evaluate. A reward model is one too: it is sampled. So is pi*, decoded from a policy and a reward
-    model without training."""
+    model without training, and any model behind an OpenAI-compatible endpoint."""
     benchmarks: Annotated[list[BenchmarkConfig], Field(min_length=1)]
     """What is measured; one entry per benchmark name."""
     decodings: Annotated[list[DecodingLabel], Field(min_length=1)] = ["t0.6-p0.95"]

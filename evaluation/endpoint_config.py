@@ -5,6 +5,7 @@ accepts only the endpoints that its operator lists, each with the one variable t
 """
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -57,6 +58,14 @@ _KeyVariable = Annotated[str, AfterValidator(lambda name: key_variable(name) if 
 _Segment = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
+@dataclass(frozen=True, slots=True)
+class Operational:
+    """Marks a field that says how patiently, how fast or for how much a server is asked: it decides no number."""
+
+
+_OPERATIONAL = Operational()
+
+
 class Prices(Config):
     """What tokens cost, in one currency."""
 
@@ -73,33 +82,33 @@ class Prices(Config):
 class _Endpoint(Config):
     """What every endpoint has: identity, key, limits, retries, spending."""
 
-    max_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    max_concurrency: Annotated[int, Field(ge=1, le=256), _OPERATIONAL] = 8
     """Requests in flight at a time."""
-    requests_per_minute: NonNegativeInt = 0
+    requests_per_minute: Annotated[NonNegativeInt, _OPERATIONAL] = 0
     """Rate that is never exceeded; 0 for no limit of ours."""
-    tokens_per_minute: NonNegativeInt = 0
+    tokens_per_minute: Annotated[NonNegativeInt, _OPERATIONAL] = 0
     """Prompt and completion tokens a minute, estimated before a call and corrected after it; 0 for no limit of ours."""
-    max_attempts: Annotated[int, Field(ge=1, le=50)] = 8
+    max_attempts: Annotated[int, Field(ge=1, le=50), _OPERATIONAL] = 8
     """Tries of one call before it fails."""
-    max_seconds: PositiveFloat = 600.0
+    max_seconds: Annotated[PositiveFloat, _OPERATIONAL] = 600.0
     """Time that one call may take with all its tries and waits."""
-    timeout_seconds: PositiveFloat = 120.0
+    timeout_seconds: Annotated[PositiveFloat, _OPERATIONAL] = 120.0
     """Time of one try, from connecting to the last byte of the reply, however slowly it drips."""
-    backoff_seconds: PositiveFloat = 1.0
+    backoff_seconds: Annotated[PositiveFloat, _OPERATIONAL] = 1.0
     """The wait before try n+1 is uniform in [0, backoff_seconds * 2^n], or what the server's Retry-After says."""
-    max_backoff_seconds: PositiveFloat = 60.0
+    max_backoff_seconds: Annotated[PositiveFloat, _OPERATIONAL] = 60.0
     """Longest wait of our own between two tries."""
-    max_response_bytes: Annotated[int, Field(ge=1024, le=1 << 26)] = 1 << 22
+    max_response_bytes: Annotated[int, Field(ge=1024, le=1 << 26), _OPERATIONAL] = 1 << 22
     """A reply longer than this is a failed try."""
-    breaker_failures: Annotated[int, Field(ge=1, le=100)] = 8
+    breaker_failures: Annotated[int, Field(ge=1, le=100), _OPERATIONAL] = 8
     """Tries that fail in a row (no connection, timeout, 5xx, an unreadable reply) before the circuit opens."""
-    breaker_seconds: PositiveFloat = 10.0
+    breaker_seconds: Annotated[PositiveFloat, _OPERATIONAL] = 10.0
     """Time until a single call probes an open circuit; it doubles after each probe that fails."""
-    breaker_probes: Annotated[int, Field(ge=1, le=20)] = 5
+    breaker_probes: Annotated[int, Field(ge=1, le=20), _OPERATIONAL] = 5
     """Probes in a row that may fail before the endpoint is given up and the run ends."""
-    prices: Prices = Prices()
+    prices: Annotated[Prices, _OPERATIONAL] = Prices()
     """What the endpoint charges; 0 for a server of one's own."""
-    spending_cap: NonNegativeFloat = 0.0
+    spending_cap: Annotated[NonNegativeFloat, _OPERATIONAL] = 0.0
     """What one run may spend, in the prices' currency; checked before it starts and before every call. 0 for no cap."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """How the server calls the limit of a completion; newer models know only the second."""
@@ -119,7 +128,7 @@ class OpenAiEndpoint(_Endpoint):
     """Address up to and with `/v1`. Plain http goes to loopback and private addresses only."""
     model: Annotated[str, Field(min_length=1, max_length=256)]
     """Name of the model there."""
-    api_key_variable: _KeyVariable = ""
+    api_key_variable: Annotated[_KeyVariable, _OPERATIONAL] = ""
     """Environment variable that holds the key; empty sends none."""
 
     @property
@@ -144,7 +153,7 @@ class AzureEndpoint(_Endpoint):
     """Version of the API."""
     model: Annotated[str, Field(min_length=1, max_length=256)]
     """Model behind the deployment, such as `gpt-4o-2024-11-20`: Azure does not say it, results record it."""
-    api_key_variable: _KeyVariable = "AZURE_OPENAI_API_KEY"
+    api_key_variable: Annotated[_KeyVariable, _OPERATIONAL] = "AZURE_OPENAI_API_KEY"
     """Environment variable that holds the key."""
 
     @property

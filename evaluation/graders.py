@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from evaluation.records import Journal
+from lco.grading.grader import Grader
 
 JOURNAL = "replies.jsonl"
+FORMULAS = "formulas.jsonl"
 
 
 class Closable(Protocol):
@@ -53,6 +55,18 @@ class Graders:
         """Where graders record what they paid for or waited for, under a content key; each line waits for the disk."""
         earlier = [directory / JOURNAL for directory in self._earlier]
         return self.opened("journal", lambda: Journal(self._directory / JOURNAL, earlier))
+
+    @property
+    def math(self) -> Grader:
+        """The grader of math answers; its processes start with the first formula."""
+
+        def make() -> Grader:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            earlier = [directory / FORMULAS for directory in self._earlier]
+            store = self.opened("formulas", lambda: Journal(self._directory / FORMULAS, earlier, sync_seconds=5.0))
+            return Grader(store=store)
+
+        return self.opened("math", make)
 
     @property
     def price(self) -> float:

@@ -43,6 +43,8 @@ class Judgement:
     text: str | None = None
     """What the judge answered."""
     top_logprobs: Mapping[str, float] | None = None
+    num_tokens: int = 0
+    """Of prompt and answer."""
     price: float = 0.0
     seconds: float = 0.0
 
@@ -120,6 +122,7 @@ class Judge:
             reason=reason,
             text=reply.text,
             top_logprobs=reply.top_logprobs,
+            num_tokens=reply.prompt_tokens + reply.completion_tokens,
             price=reply.price,
             seconds=reply.seconds,
         )

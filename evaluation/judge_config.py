@@ -1,11 +1,12 @@
-"""Configuration of a judge that compares two outputs. No torch."""
+"""Configuration of a judge that compares two outputs, and of the benchmark that is made of it. No torch."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+from evaluation.benchmark_config import BenchmarkBase
 from evaluation.endpoint_config import EndpointConfig
-from lco.config import Config
+from lco.config import Config, DataSource
 
 
 class JudgeConfig(Config):
@@ -35,3 +36,25 @@ class JudgeConfig(Config):
         weighted = "weighted" if self.weighting == "logprobs" else "unweighted"
         model = self.endpoint.model
         return f"{weighted}_alpaca_eval_{'gpt4_turbo' if model == 'gpt-4-1106-preview' else model}"
+
+
+class AlpacaEval2Benchmark(BenchmarkBase):
+    """AlpacaEval 2.0: win rate against reference outputs by a judge, raw and controlled for length, in percent."""
+
+    name: Literal["alpaca-eval-2"] = "alpaca-eval-2"
+    reference: DataSource
+    """The baseline's `model_outputs.json`: rows of `instruction`, `output`, `generator`, and `index` or in order."""
+    judge: JudgeConfig
+    """Who compares."""
+    difficulty: DataSource | None = None
+    """CSV of `index, instruction_difficulty`. Without it there is no length-controlled win rate."""
+    gamed_baseline: DataSource | None = None
+    """`df_gamed.csv`, the baseline against itself. Without it there is no length-controlled win rate."""
+    num_examples: PositiveInt = 805
+    """The first rows of the file that are used; fewer when the file is shorter."""
+    max_tokens: PositiveInt = 2048
+    """Longest completion."""
+    num_resamples: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Resamples of the bootstrap interval of the length-controlled win rate; 0 for none."""
+    bootstrap_seed: NonNegativeInt = 0
+    """Seed of the resamples."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from evaluation.benchmarks import BENCHMARKS, Benchmark
 from evaluation.config import EvalConfig, parse_decoding
+from evaluation.endpoint_config import Operational
 from evaluation.generation import Generation, Request
 from evaluation.records import content_key
 from evaluation.types import Example
@@ -121,11 +122,18 @@ def passes_of(config: EvalConfig) -> Iterator[Pass]:
 
 
 def configured(config: Config) -> dict[str, Any]:
-    """A configuration as JSON without the places where its data lies: the same data elsewhere is the same benchmark."""
+    """A configuration as JSON without what decides no number: where data lies, and how patiently a server is asked.
+
+    The same data elsewhere is the same benchmark; its rows have a hash of their own.
+    """
     document: dict[str, Any] = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
-        if any(isinstance(mark, Source) and mark.kind == "data" for mark in field.metadata):
+        marks = [
+            *field.metadata,
+            *(m for part in get_args(field.annotation) for m in getattr(part, "__metadata__", ())),
+        ]
+        if any(isinstance(mark, Operational) or (isinstance(mark, Source) and mark.kind == "data") for mark in marks):
             del document[name]
         elif isinstance(value, Config):
             document[name] = configured(value)

@@ -16,12 +16,11 @@ from contextlib import ExitStack, closing
 from typing import Any, TypeVar
 
 from evaluation.benchmarks import Benchmark
-from evaluation.config import EvalConfig
+from evaluation.config import EndpointPolicy, EvalConfig
 from evaluation.generation import Generation, Generator, Request, generation_of
 from evaluation.graders import Graders
 from evaluation.passes import LIKELIHOOD, Pass, Sample, passes_of
-from evaluation.policies import open_policy
-from evaluation.records import Journal
+from evaluation.records import Journal, sound
 from evaluation.results import COMPLETIONS, RESULTS, Results, completion_line, results_of
 from evaluation.types import Completion, Item, Result, Score
 from lco.manifest import write_manifest
@@ -29,6 +28,8 @@ from lco.stage import Stage, run_stage
 
 GENERATIONS = "generations.jsonl"
 SCORES = "scores.jsonl"
+DOCUMENTS = "documents"
+"""Directory of a run for passes in the formats of others."""
 LOCAL_SYNC_SECONDS = 1.0
 """Longest time that a completion made on this machine waits for the disk: it could be made again."""
 PROGRESS_SECONDS = 0.5
@@ -54,7 +55,7 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
         graders = stack.enter_context(Graders(stage.run_dir, stage.earlier[1:]))
         for benchmark in benchmarks:
             benchmark.prepare(graders)
-        generator = stack.enter_context(closing(open_generator(config)))
+        generator = stack.enter_context(closing(open_generator(config, passes, graders)))
         work = _Work(config, stage, passes, generator, graders)
         stack.callback(work.close)
         work.generate()
@@ -68,13 +69,29 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
         stage.run_dir,
         step=len(work.samples),
         outputs={"results": RESULTS, "completions": COMPLETIONS},
-        include=[COMPLETIONS, RESULTS],
+        include=[COMPLETIONS, RESULTS, *work.documents],
         benchmark_versions={benchmark.name: benchmark.version for benchmark in benchmarks},
     )
 
 
-def open_generator(config: EvalConfig) -> Generator:
-    """What completes for the policy of an evaluation."""
+def open_generator(config: EvalConfig, passes: Sequence[Pass], graders: Graders) -> Generator:
+    """What completes for the policy of an evaluation.
+
+    Raises:
+        ValueError: there is no such policy, or a benchmark needs more of it than it can do.
+    """
+    if isinstance(config.policy, EndpointPolicy):
+        from evaluation.endpoint_policy import EndpointGenerator  # here: a policy of this machine needs no HTTP
+
+        for one in passes:
+            if one.decoding == LIKELIHOOD or any(example.is_raw for example in one.benchmark.examples):
+                raise ValueError(
+                    f"benchmarks: {one.benchmark.name} needs likelihoods or raw prompts, and so the policy's weights; "
+                    "an endpoint answers chat completions alone"
+                )
+        return EndpointGenerator(config.policy, journal=graders.journal)
+    from evaluation.policies import open_policy  # here: an endpoint needs no torch
+
     return open_policy(config.policy, config)
 
 
@@ -97,9 +114,13 @@ class _Work:
         self._keys = [sample.request.key(generator.fingerprint) for sample in self.samples]
         self._totals = Counter(sample.owner.benchmark.name for sample in self.samples)
         self._price = 0.0
+        self.documents: list[str] = []
+        """Files written in the formats of others, below the run directory."""
         earlier = stage.earlier[1:]
         self._generations = Journal(
-            stage.run_dir / GENERATIONS, [place / GENERATIONS for place in earlier], sync_seconds=LOCAL_SYNC_SECONDS
+            stage.run_dir / GENERATIONS,
+            [place / GENERATIONS for place in earlier],
+            sync_seconds=0.0 if isinstance(config.policy, EndpointPolicy) else LOCAL_SYNC_SECONDS,
         )
         self._scores = Journal(
             stage.run_dir / SCORES, [place / SCORES for place in earlier], sync_seconds=LOCAL_SYNC_SECONDS
@@ -208,6 +229,7 @@ class _Work:
                         except TooManyErrors as error:
                             failure = error
                 rows += results_of(one, completions, self._config.pass_at)
+                self._tell(one, completions)
         results = Results(
             rows=rows,
             configurations={one.configuration_hash: one.configuration for one in self._passes},
@@ -220,6 +242,18 @@ class _Work:
         if failure is not None:
             raise failure
         return results
+
+    def _tell(self, one: Pass, completions: Sequence[Completion]) -> None:
+        """Writes a pass in the formats of others, and says what a reader of its metrics should know."""
+        for message in one.benchmark.warnings(completions):
+            self._stage.event("warning", f"{one.benchmark.name} {one.decoding}: {message}")
+        policy = self._config.policy if isinstance(self._config.policy, str) else self._generator.fingerprint
+        for name, document in one.benchmark.documents(completions, policy).items():
+            place = f"{one.decoding}-seed{one.eval_seed}" if one.eval_seed is not None else one.decoding
+            path = self._stage.run_dir / DOCUMENTS / one.benchmark.name / place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(sound(document), indent=1, allow_nan=False), encoding="utf-8")
+            self.documents.append(path.relative_to(self._stage.run_dir).as_posix())
 
     def _completion(self, sample: Sample, key: str) -> Completion:
         generation = self._generation(key)

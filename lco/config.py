@@ -282,6 +282,9 @@ class TrainingStageConfig(StageConfig):
     micro_batch_tokens: NonNegativeInt = 0
     """Most tokens per forward and backward pass, padding counted (a longer sequence goes alone); 0 for no such limit.
     `micro_batch_size` holds as well."""
+    loss_chunk_tokens: NonNegativeInt = 0
+    """Tokens that head and loss are applied to at a time, so that no tensor of all tokens by the vocabulary exists; 0
+    takes a micro-batch's tokens at once. Changes memory and speed, and the gradient only in its last bits."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
     sharded over them (`fsdp2`). The numbers are the same."""

@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 from lco import distributed
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import DpoConfig
+from lco.head import chunked_log_probs
 from lco.log_probs import action_log_probs
 from lco.memory import Limits, limits_of
 from lco.optimization import Fitting
@@ -53,7 +54,7 @@ def tune(config: DpoConfig, stage: Stage) -> None:
     pairs = _load_pairs(Path(config.pairs), policy)
     steps_per_epoch = max(1, len(pairs) // config.batch_size)
     total_steps = config.epochs * steps_per_epoch
-    _score_reference(policy, pairs, limits_of(config), stage)
+    _score_reference(policy, pairs, limits_of(config), stage, config.loss_chunk_tokens)
     fitting = Fitting(policy.model, config.optimizer, total_steps, config.parallel)
     step, state, _ = restore_checkpoint(stage, policy, fitting.optimizer)
     policy.memory.restore(state.get("memory", {}))
@@ -75,7 +76,8 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         stage.progress(step, total_steps, "fitting preferences")
         stage.metrics(step, metrics)
         is_stopping = distributed.any_of(stage.is_stopping)
-        if (is_stopping or step % config.checkpoint_every_steps == 0) and step < total_steps:
+        is_due = step % config.checkpoint_every_steps == 0 and fitting.is_sound
+        if (is_stopping or is_due) and step < total_steps:
             counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "memory": policy.memory.state()}
             save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
             if is_stopping:
@@ -123,25 +125,29 @@ def _token_ids(value: object, policy: Policy) -> list[int]:
     return []
 
 
-def _sequence_log_probs(policy: Policy, pairs: list[Pair]) -> Tensor:
+def _sequence_log_probs(policy: Policy, pairs: list[Pair], chunk_tokens: int = 0) -> Tensor:
     """Log-probabilities of whole completions, the chosen ones first, then the rejected, `[2B]`."""
     completions = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
     ids_BT, attention_mask_BT, mask_BT, actions_N = sequence_tensors(
         [pair.prompt_ids for pair in pairs] * 2, completions, policy.device
     )
-    logprobs_N = action_log_probs(policy.token_logits(ids_BT, attention_mask_BT, mask_BT), actions_N)
+    if chunk_tokens:
+        hidden_NH = policy.hidden_states(ids_BT, attention_mask_BT, mask_BT)
+        logprobs_N = chunked_log_probs(policy.head(), hidden_NH, actions_N, chunk_tokens)
+    else:
+        logprobs_N = action_log_probs(policy.token_logits(ids_BT, attention_mask_BT, mask_BT), actions_N)
     num_tokens_B = torch.tensor([len(ids) for ids in completions], device=policy.device)
     sequence_N = torch.arange(len(completions), device=policy.device).repeat_interleave(num_tokens_B)
     return torch.zeros(len(completions), device=policy.device).index_add(0, sequence_N, logprobs_N)
 
 
 @torch.no_grad()
-def _score_reference(policy: Policy, pairs: list[Pair], limits: Limits, stage: Stage) -> None:
+def _score_reference(policy: Policy, pairs: list[Pair], limits: Limits, stage: Stage, chunk_tokens: int = 0) -> None:
     """Notes the reference's log-probabilities, before the first step changes the policy."""
     scores: list[list[tuple[float, float]]] = []
 
     def scored(part: list[Pair]) -> list[tuple[float, float]]:
-        return list(zip(*_sequence_log_probs(policy, part).view(2, -1).tolist(), strict=True))
+        return list(zip(*_sequence_log_probs(policy, part, chunk_tokens).view(2, -1).tolist(), strict=True))
 
     for part, is_mine in distributed.rounds(distributed.cut(pairs, limits.max_sequences)):
         if distributed.any_of(stage.is_stopping):
@@ -169,7 +175,7 @@ def _gradients(
 
     def loss_of(piece: range, is_mine: bool) -> Tensor:
         part = [pairs[position] for position in piece]
-        sums_B = _sequence_log_probs(policy, part)
+        sums_B = _sequence_log_probs(policy, part, config.loss_chunk_tokens)
         chosen_B, rejected_B = sums_B.chunk(2)
         reference = torch.tensor([(p.reference_chosen, p.reference_rejected) for p in part], device=policy.device)
         loss_B, margin_B = dpo_loss(chosen_B, rejected_B, reference[:, 0], reference[:, 1], config)

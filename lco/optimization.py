@@ -50,6 +50,11 @@ class Fitting:
         self._projections = projection_parameters(model)
         self.num_skipped_in_a_row = 0
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the last step was finite. A checkpoint after one that was not might hold what spoils every step."""
+        return self.num_skipped_in_a_row == 0
+
     def update(self, step: int, losses: Sequence[Callable[[], Tensor]]) -> dict[str, float]:
         """Sums the gradients of the losses and applies them, see `accumulate` and `apply`."""
         return self.apply(step, self.accumulate(losses))

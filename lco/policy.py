@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from lco.adapters import ADAPTER, add_adapter, plain_model, quantization, save_adapter, switched_off
 from lco.config import StageConfig, TrainingStageConfig
 from lco.distributed import held_like, rank, whole, whole_state
+from lco.head import Head, head_of
 from lco.memory import Memory
 from lco.safety import check_is_safe
 from lco.seeds import derived_seed
@@ -142,6 +143,31 @@ class Policy:
         logits_BTV = cast(Tensor, output.logits)[..., : self.vocab_size]
         return logits_BTV[mask_BT[:, first:]].float()
 
+    def hidden_states(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """The last hidden states at the masked positions, `[N, H]`: what `head` makes logits of."""
+        with self.computing():
+            output = self.model.base_model(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
+        states_NH: Tensor = output.last_hidden_state[mask_BT]
+        return states_NH
+
+    def head(self) -> Head:
+        """What makes logits of hidden states. Raises ValueError where that is no linear layer."""
+        return head_of(self.model, self.vocab_size, self.precision)
+
+    def check_head(self) -> None:
+        """Head and hidden states must give the model's own logits.
+
+        Raises:
+            ValueError: they do not: the architecture does something else between the two.
+        """
+        ids_BT = torch.arange(min(8, self.vocab_size), device=self.device)[None]
+        masks = torch.ones_like(ids_BT), torch.ones_like(ids_BT, dtype=torch.bool)
+        with torch.no_grad():
+            found_NV = self.head().logits(self.hidden_states(ids_BT, *masks))
+            expected_NV = self.token_logits(ids_BT, *masks)
+        if not torch.allclose(found_NV, expected_NV, rtol=1e-2, atol=1e-2):
+            raise ValueError("loss_chunk_tokens: the architecture has more than a linear layer after its states")
+
     def save(self, directory: Path) -> None:
         """Writes safetensors weights, configuration and tokenizer, readable by `load_policy` and by transformers.
 
@@ -210,6 +236,8 @@ def trained(policy: Policy, config: TrainingStageConfig) -> Policy:
         older = policy.model.gradient_checkpointing_enable  # the name in earlier transformers 5
         getattr(policy.model, "activation_checkpointing_enable", older)({"use_reentrant": False})
         policy.is_checkpointed = True
+    if config.loss_chunk_tokens:
+        policy.check_head()
     return policy
 
 

@@ -42,6 +42,11 @@ RatioConfig = ClippedConfig | MiniLlm | Dcpo
 """The algorithms that clip an importance ratio."""
 
 
+def couples_tokens(config: object) -> bool:
+    """Whether a token's loss depends on other tokens' log-probabilities now: the ratio is the completion's."""
+    return isinstance(config, Rloo | Gspo) or (isinstance(config, Grpo) and config.ratio_level == "sequence")
+
+
 def importance_ratio(log_probs_N: Tensor, batch: Batch, config: RatioConfig) -> Tensor:
     """pi_theta / pi_old as the algorithm means it, `[N]`: of the token; of the completion (RLOO); its tokens' geometric
     mean (GSPO); of the token, bounded before it is exponentiated (StableReinforce). Of a token drawn from a
@@ -50,7 +55,7 @@ def importance_ratio(log_probs_N: Tensor, batch: Batch, config: RatioConfig) -> 
     log_ratio_N = log_probs_N - batch.behaviour_logprobs_N
     if isinstance(config, Rloo):
         log_ratio_N = sequence_sums(log_ratio_N, batch.num_tokens_B).repeat_interleave(batch.num_tokens_B)
-    elif isinstance(config, Gspo) or (isinstance(config, Grpo) and config.ratio_level == "sequence"):
+    elif couples_tokens(config):
         mean_B = sequence_sums(log_ratio_N, batch.num_tokens_B) / batch.num_tokens_B.clamp(min=1)
         log_ratio_N = mean_B.repeat_interleave(batch.num_tokens_B)
     elif isinstance(config, StableReinforce):

@@ -5,7 +5,7 @@ Shapes: B sequences, T time, N trained tokens of all B sequences in a row, V voc
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -114,6 +114,27 @@ class Batch:
                 self.support, **{name: value[rows_N] for name, value in known.items() if value is not None}
             )
         return type(self)(**values)  # type: ignore[arg-type]
+
+    def tokens(self, rows: slice) -> Self:
+        """Some of the tokens, each as a sequence of its own; for losses that give a token's value from itself."""
+        known: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                if field.name.endswith("_BT"):
+                    value = value[:0]
+                elif field.name.endswith("_B"):
+                    value = value.repeat_interleave(self.num_tokens_B)[rows]
+                else:
+                    value = value[rows]
+                known[field.name] = value
+        known["num_tokens_B"] = torch.ones_like(known["num_tokens_B"])
+        if self.support is not None:
+            parts = {field.name: getattr(self.support, field.name) for field in fields(Support)}
+            known["support"] = replace(
+                self.support, **{name: value[rows] for name, value in parts.items() if value is not None}
+            )
+        return type(self)(**known)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor under a flat name, for a checkpoint."""

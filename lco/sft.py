@@ -10,6 +10,7 @@ from torch import Tensor
 from lco import distributed
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.config import LlamaInit, SftConfig
+from lco.head import chunked_loss
 from lco.initial import initial_policy
 from lco.losses import sft
 from lco.memory import limits_of
@@ -53,7 +54,7 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
             draw.choices(examples, k=config.batch_size), key=lambda example: len(example[0]) + len(example[1])
         )
         lengths = [len(prompt) + len(completion) for prompt, completion in chosen]
-        gradients = partial(_gradients, fitting, policy, chosen)
+        gradients = partial(_gradients, fitting, policy, chosen, config.loss_chunk_tokens)
         loss = policy.memory.whole("fitting", lengths, limits_of(config), gradients, least=distributed.count())
         metrics = fitting.apply(step, loss)
         step += 1
@@ -64,7 +65,8 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
         stage.metrics(step, metrics)
         is_last = step == config.steps
         is_stopping = distributed.any_of(stage.is_stopping)
-        if (is_stopping or step % config.checkpoint_every_steps == 0) and not is_last:
+        is_due = step % config.checkpoint_every_steps == 0 and fitting.is_sound
+        if (is_stopping or is_due) and not is_last:
             counters = {"num_skipped_in_a_row": fitting.num_skipped_in_a_row, "memory": policy.memory.state()}
             save_checkpoint(stage, step, policy, fitting.optimizer, counters, None, config.keep_checkpoints)
             if is_stopping:
@@ -74,7 +76,11 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
 
 
 def _gradients(
-    fitting: Fitting, policy: Policy, examples: list[tuple[list[int], list[int]]], pieces: list[range]
+    fitting: Fitting,
+    policy: Policy,
+    examples: list[tuple[list[int], list[int]]],
+    chunk_tokens: int,
+    pieces: list[range],
 ) -> Tensor:
     """Accumulates the gradient of the step's loss in micro-batches; gives this process's share of it."""
     num_tokens = sum(len(completion) for _, completion in examples)
@@ -84,8 +90,14 @@ def _gradients(
         ids_BT, attention_mask_BT, mask_BT, actions_N = sequence_tensors(
             [prompt for prompt, _ in part], [completion for _, completion in part], policy.device
         )
-        logits_NV = policy.token_logits(ids_BT, attention_mask_BT, mask_BT)
-        return sft(logits_NV, actions_N).sum() / num_tokens * is_mine
+        if chunk_tokens:
+            hidden_NH = policy.hidden_states(ids_BT, attention_mask_BT, mask_BT)
+            total = chunked_loss(
+                policy.head(), hidden_NH, chunk_tokens, lambda logits_CV, rows: sft(logits_CV, actions_N[rows]).sum()
+            )
+        else:
+            total = sft(policy.token_logits(ids_BT, attention_mask_BT, mask_BT), actions_N).sum()
+        return total / num_tokens * is_mine
 
     return fitting.accumulate([partial(loss_of, *dealt) for dealt in distributed.rounds(pieces)])
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lco.config import Config, sources
+from lco.manifest import newest_checkpoint
 from lco.metrics import METRICS
 from lco.run_directory import ERROR, is_finished, outputs, settle_configuration, write_error
 
@@ -178,6 +179,9 @@ def run_stage(
         if outcome != "user":
             traceback.print_exc()
         message = str(error) or type(error).__name__
+        if isinstance(error, NonFinite):
+            last = newest_checkpoint(stage.earlier)
+            message += f"; last good checkpoint: {last.directory if last else 'none, the run begins anew'}"
         print(f"{outcome} error: {message}", file=sys.stderr, flush=True)
         write_error(stage.run_dir, {"outcome": outcome, "code": type(error).__name__, "message": message[:4000]})
         return EXIT_USER if outcome == "user" else 1

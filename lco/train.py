@@ -24,6 +24,7 @@ from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.collection import collect
 from lco.diagnostics import rollout_metrics, token_sums
 from lco.estimation import Estimator
+from lco.fused import chunked_step_loss
 from lco.losses import LOSSES, token_weights
 from lco.memory import Limits, limits_of
 from lco.optimization import Fitting
@@ -95,7 +96,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
             metrics |= critic.fit(part, step)
         if not (critic and critic.is_pretraining(iteration)):
             metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
-            metrics |= fit(policy, fitting, algorithm, part, limits_of(config), step)
+            metrics |= fit(policy, fitting, algorithm, part, limits_of(config), step, config.loss_chunk_tokens)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == total_steps):
             with fitting.replica.unsharded():
@@ -107,7 +108,8 @@ def train(config: TrainConfig, stage: Stage) -> None:
             checkpoint()
             raise Stopped
         is_due = (is_due or step % config.checkpoint_every_steps == 0) and step < total_steps
-        if is_due and not watch.holds_checkpoints:
+        is_sound = fitting.is_sound and (second is None or second.is_sound)
+        if is_due and is_sound and not watch.holds_checkpoints:
             checkpoint()
             is_due = False
     stage.progress(total_steps, total_steps, "saving the model")
@@ -145,23 +147,39 @@ def _weights(config: TrainConfig, part: Batch) -> Tensor:
 
 
 def fit(
-    policy: Policy, fitting: Fitting, algorithm: Algorithm, batch: Batch, limits: Limits, step: int
+    policy: Policy,
+    fitting: Fitting,
+    algorithm: Algorithm,
+    batch: Batch,
+    limits: Limits,
+    step: int,
+    chunk_tokens: int = 0,
 ) -> dict[str, float]:
     """One optimizer step on a batch, in micro-batches that the processes share.
+
+    Args:
+        chunk_tokens: tokens that head and loss are applied to at a time; 0 for all of a micro-batch.
 
     Returns:
         Loss, gradient norm, learning rate and the token means of `diagnostics.token_sums`.
     """
-    loss_function = LOSSES[type(algorithm)]
     sums: dict[str, Tensor] = {}
 
     def loss_of(piece: range, is_mine: bool) -> Tensor:
         micro = batch.select(torch.arange(piece.start, piece.stop, device=batch.num_tokens_B.device))
-        logits_NV = policy.token_logits(micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT)
-        for name, value in token_sums(logits_NV.detach(), micro, algorithm).items():
+        inputs = micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT
+        if chunk_tokens:
+            loss, found = chunked_step_loss(
+                policy.head(), policy.hidden_states(*inputs), micro, algorithm, chunk_tokens
+            )
+        else:
+            logits_NV = policy.token_logits(*inputs)
+            found = token_sums(logits_NV.detach(), micro, algorithm)
+            loss = (LOSSES[type(algorithm)](logits_NV, micro, algorithm) * micro.weights_N).sum()
+        for name, value in found.items():
             counted = value if is_mine else torch.zeros_like(value)
             sums[name] = sums.get(name, torch.zeros_like(value)) + counted
-        return (loss_function(logits_NV, micro, algorithm) * micro.weights_N).sum() * is_mine
+        return loss * is_mine
 
     def gradients(pieces: list[range]) -> Tensor:
         sums.clear()

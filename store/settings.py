@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
+from evaluation.endpoint_config import key_variable, origin_of
 from lco.config import Config
 
 
@@ -39,6 +40,9 @@ class Settings(Config):
     """GPU indices that a worker hands out, comma-separated."""
     queues: str = ""
     """Queues a worker serves, comma-separated; empty for `lco.cpu`, and `lco.gpu` where it has GPUs."""
+    endpoints: str = ""
+    """Servers that evaluations may ask, comma-separated: `ORIGIN` or `ORIGIN=VARIABLE`, where the key in the worker's
+    VARIABLE goes there and nowhere else: `https://api.openai.com=OPENAI_API_KEY`. Empty: none."""
     lease_seconds: PositiveFloat = 20.0
     """Silence of a heartbeat counter after which an attempt is lost, on the reaper's own clock."""
     beat_seconds: PositiveFloat = 2.0
@@ -107,6 +111,17 @@ class Settings(Config):
             raise ValueError(f"LCO_GPUS: {self.gpus!r} is no list of different GPU indices")
         return indices
 
+    @field_validator("endpoints")
+    @classmethod
+    def _endpoints_are_origins(cls, text: str) -> str:
+        _endpoint_keys(text)
+        return text
+
+    @property
+    def endpoint_keys(self) -> dict[str, frozenset[str]]:
+        """Each server that evaluations may ask, by its origin, with the variables whose keys may go there."""
+        return _endpoint_keys(self.endpoints)
+
     @property
     def label_list(self) -> list[str]:
         """Labels that a worker offers."""
@@ -125,5 +140,18 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-_FOREIGN = frozenset({"LCO_PARENT_FD", "LCO_ATTEMPT", "LCO_TEST_DATABASE_URL", "LCO_TEST_REDIS_URL"})
+def _endpoint_keys(text: str) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for number, item in enumerate(_items(text), start=1):
+        url, _, variable = item.partition("=")
+        try:
+            origin = origin_of(url.strip())
+            names = frozenset({key_variable(variable.strip())} if variable else ())
+        except ValueError as error:
+            raise ValueError(f"LCO_ENDPOINTS: entry {number} {error}") from None
+        found[origin] = found.get(origin, frozenset()) | names
+    return found
+
+
+_FOREIGN = frozenset({"LCO_PARENT_FD", "LCO_ATTEMPT", "LCO_TEST_DATABASE_URL", "LCO_TEST_REDIS_URL", "LCO_SHARED_DATA"})
 """Variables with the prefix that are no settings."""

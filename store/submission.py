@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from store.artifacts import data_file, model_directory
 from store.database import database_time
 from store.effects import Happening, settle, state_event
+from store.endpoints import check_endpoints
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id, new_id
 from store.models.job import Experiment, Job
@@ -93,6 +94,7 @@ def _submit(
     for position, seed in enumerate(spec.seeds):
         if seed > _MAX_SEED:
             raise Invalid(f"{pointer}/seeds/{position}", f"seeds end at {_MAX_SEED}")
+    check_endpoints(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
         here = f"{pointer}/config/" + "/".join(reference.pointer)

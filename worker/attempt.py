@@ -14,10 +14,12 @@ from sqlalchemy.orm import Session
 from lco.manifest import Manifest, read_manifest, sync_directory, write_durably
 from store import artifacts, queue
 from store.database import Database
+from store.endpoints import key_variables
 from store.errors import Invalid, NotYours
 from store.ids import encode_id
 from store.rows import CheckpointRow
 from store.settings import Settings
+from store.sources import spec_of
 from store.specs import Resources
 from store.states import Desired, Outcome
 from worker.endings import Ending, classify
@@ -152,6 +154,7 @@ class SupervisedAttempt:
             resume_from=tuple(artifacts.earlier_directories(self._settings, self._claim)),
             gpus=tuple(self._claim.gpus),
             num_processes=Resources.model_validate(self._claim.spec.get("resources", {})).num_processes,
+            keys=key_variables(self._settings, spec_of(self._claim.spec).config),
             mark=self._name,
         )
 

@@ -37,6 +37,8 @@ class Command:
     """GPU indices that it sees."""
     num_processes: int = 1
     """Processes that share the work; more than one are started under torchrun."""
+    keys: tuple[str, ...] = ()
+    """Variables of the supervisor's environment, beside the allow-list, that hold the keys it may use."""
     mark: str
     """Names the attempt; every process of its tree carries it."""
 
@@ -50,8 +52,12 @@ class Command:
         ]  # fmt: skip
 
     def environment(self, parent_descriptor: int, outer: Mapping[str, str]) -> dict[str, str]:
-        """What the processes see of the supervisor's environment: an allow-list, so that no credential reaches them."""
-        kept = {name: text for name, text in outer.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)}
+        """What the processes see of the supervisor's environment: an allow-list, so that no other credential does."""
+        kept = {
+            name: text
+            for name, text in outer.items()
+            if name in _ALLOWED or name in self.keys or name.startswith(_ALLOWED_PREFIXES)
+        }
         # torchrun hands no descriptor on to its ranks, where the number could be another file: the watcher tells them.
         pipe = {"LCO_PARENT_FD": str(parent_descriptor)} if self.num_processes == 1 else {}
         return {

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from evaluation.benchmark_config import BenchmarkBase
 from evaluation.records import content_key
@@ -113,6 +113,18 @@ class Benchmark(ABC, Generic[ConfigT]):
             metric: clustered_standard_error(list(values.values()))
             for metric, values in self.by_example(completions).items()
         }
+
+    def warnings(self, completions: Sequence[Completion]) -> list[str]:
+        """What a reader of a pass's metrics should know."""
+        return []
+
+    def documents(self, completions: Sequence[Completion], policy: str) -> Mapping[str, list[dict[str, Any]]]:
+        """A pass in the formats of others, by file name: rows that their tools read.
+
+        Args:
+            policy: the name that the rows give to what was evaluated.
+        """
+        return {}
 
 
 SHARES: dict[str, Callable[[Completion], bool]] = {

@@ -42,7 +42,7 @@ _NUMBER = re.compile(
 _CALCULATION = re.compile(r"(?<![A-Za-z0-9_.+\-/|^])(?<!(?<!\*)\*)[-(]{0,3}\d[\d\s.+\-*/^()]{0,200}[\d)]")
 _FRACTION = re.compile(r"-?\\[dt]?frac\s*\{[^{}]{1,80}\}\s*\{[^{}]{1,80}\}")
 _CONNECTOR = re.compile(r"(?:\s|[$,;.&]|\\[\](),;!\[]|\\quad|\\qquad|\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|and|or)*")
-_PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}(?![A-Za-z(}])")
+_PROSE = re.compile(r"(?<![\\A-Za-z{])(?:[A-Za-z]{3,}|so|So|is|Is|it|It|we|We|to|of|by|he|He|at)(?![A-Za-z(}])")
 _STEP = re.compile(r"(?:\$\$|\\\[)[^=]*[-+*/^\d}][^=]*=.*[.,]\s*(?:\$\$|\\\])", re.DOTALL)
 """A displayed calculation that ends its sentence inside the display, `$$2 + 3 = 5.$$`: a step on the way."""
 _IS = re.compile(r"(?<![A-Za-z])(?:is|are|equals|was|be|=)(?![A-Za-z=])", re.IGNORECASE)

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from decimal import Decimal
@@ -96,6 +96,10 @@ class Grader:
         """Ends the processes."""
         self._pool.close()
 
+    def process_ids(self) -> list[int]:
+        """The processes that were started so far and run now."""
+        return self._pool.process_ids()
+
     def grade(
         self,
         completion: str,
@@ -136,17 +140,29 @@ class Grader:
             extraction: None where the completions are bare answers.
         """
 
-        def one(position: int, text: str, reference: str) -> tuple[int, Grade]:
+        def one(text: str, reference: str) -> Grade:
             if extraction is None:
-                return position, self.grade_answer(text, reference, tolerance)
-            return position, self.grade(text, reference, extraction, tolerance)
+                return self.grade_answer(text, reference, tolerance)
+            return self.grade(text, reference, extraction, tolerance)
+
+        return self.run_all(functools.partial(one, text, reference) for text, reference in items)
+
+    def run_all(self, questions: Iterable[Callable[[], Grade]]) -> Iterator[tuple[int, Grade]]:
+        """Calls that grade, run on all workers at once; each result comes with its position as soon as it is there.
+
+        Args:
+            questions: calls of this grader's methods, made as they are needed.
+        """
+
+        def one(position: int, question: Callable[[], Grade]) -> tuple[int, Grade]:
+            return position, question()
 
         num_threads = self._pool.num_workers + 1
         with ThreadPoolExecutor(num_threads, thread_name_prefix="grader") as threads:
             running: set[Future[tuple[int, Grade]]] = set()
-            for position, (text, reference) in enumerate(items):
-                running.add(threads.submit(one, position, text, reference))
-                if len(running) >= 4 * num_threads:
+            for position, question in enumerate(questions):
+                running.add(threads.submit(one, position, question))
+                if len(running) >= 8 * num_threads:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             while running:

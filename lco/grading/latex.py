@@ -92,6 +92,8 @@ _RULES: list[tuple[re.Pattern[str], str]] = [
         (r"\\(?:rbrack)(?![A-Za-z])", "]"),
         (r"\\(?:lvert|rvert|vert|mid)(?![A-Za-z])", "|"),
         (r"\\imath(?![A-Za-z])", "i"),
+        (r"(?<![A-Za-z\\.])np\.(?=[a-z])", r"\\"),
+        (r"\\exp\s*\{([^{}]*)\}", r"\\exp(\1)"),
         (r"\\text\s*\{\s*(i|e|d|[-+]?[\d.,/]*\d)\s*\}", r"\1"),
         (r"\\text\s*\{\s*(?:percent|percentage|pct)\s*\}", "%"),
         (r"\\%|(?<=[\d})])\s*(?:per\s?cent(?:age)?|pct)(?![A-Za-z])\.?", "%"),

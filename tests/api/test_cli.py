@@ -208,6 +208,22 @@ def test_stage_becomes_the_process_that_a_job_runs(command: str, monkeypatch: py
     assert became == [(sys.executable, expected)]
 
 
+@pytest.mark.parametrize("name", ["dynamics", "convexity", "theory"])
+def test_an_analysis_becomes_the_process_that_does_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr("api.commands.models.os.execv", lambda *arguments: became.append(arguments))
+    assert cli.main(["analyze", name, "out", "--seed", "3"]) == 0
+    assert became == [(sys.executable, [sys.executable, "-m", f"lco.analysis.{name}", "out", "--seed", "3"])]
+
+
+def test_an_unknown_analysis_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["analyze"], ["analyze", "magic"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        assert ended.value.code == 2
+    assert "dynamics" in capsys.readouterr().err
+
+
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """`lco up` in a directory of its own."""

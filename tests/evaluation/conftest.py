@@ -10,5 +10,6 @@ __all__ = ["_one_thread", "generator", "graders", "launcher", "stage", "tiny_mod
 
 @pytest.fixture
 def graders(tmp_path):
+    (tmp_path / "graders").mkdir()
     with Graders(tmp_path / "graders") as opened:
         yield opened

@@ -157,6 +157,7 @@ def test_a_second_run_in_the_same_directory_makes_and_scores_nothing_again(docum
 
 
 def test_journals_cut_at_random_bytes_are_completed_to_the_same_files(document, stage, tmp_path):
+    document |= {"decodings": ["t1.0"], "eval_seeds": [0]}
     run(document, stage)
     whole = {name: (stage.run_dir / name).read_bytes() for name in (*FILES, *JOURNALS)}
     draw = random.Random(20260301)

@@ -17,6 +17,7 @@ from lco.algorithms import TrainConfig
 from lco.collection import collect
 from lco.config import Optimizer, StageConfig
 from lco.estimation import Estimator
+from lco.memory import Limits
 from lco.optimization import Fitting
 from lco.policy import load_policy
 from lco.prompts import load_prompts
@@ -58,7 +59,7 @@ def measure(ways: Ways) -> dict[str, Tensor]:
             fitting = Fitting(policy.model, free, 1, parallel)
             for size, seed in ways.cuts:
                 order = torch.randperm(len(part.num_tokens_B), generator=torch.Generator().manual_seed(seed))
-                metrics = fit(policy, fitting, estimator.algorithm, part.select(order), size, 0)
+                metrics = fit(policy, fitting, estimator.algorithm, part.select(order), Limits(size), 0)
                 gradient = [distributed.whole(p.grad).flatten() for p in policy.model.parameters()]
                 found[f"{name}/{parallel}/{size}-{seed}/gradient"] = torch.cat(gradient)
                 for metric, value in metrics.items():

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lco.algorithms import LcoKld, LcoLch, LcoMse, TopKSupport
+from lco.analysis.toy import hessians as toy_hessians
 from lco.baselines import Ppo
-from lco.log_probs import kl_divergence
-from lco.losses import LOSSES, lco_kld, lco_lch, lco_mse, log_cosh
+from lco.log_probs import action_log_probs, kl_divergence
+from lco.losses import LOSSES, lco_kld, lco_lch, lco_mse, log_cosh, sft
 from lco.policy_gradients import ppo
 from lco.targets import optimal_log_probs, optimal_logits, target_log_probs
 from tests.lco.cases import (
@@ -100,6 +101,26 @@ def test_lch_curvature_is_bounded_below_on_bounded_residuals(generator):
     (first,) = torch.autograd.grad(log_cosh(variable).sum(), variable, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), variable)
     assert second.min() >= 1 / math.cosh(bound) ** 2 - 1e-12
+
+
+def test_eq36_the_sft_hessian_is_the_fisher_matrix_and_never_negative(generator):
+    now, actions = randn(generator, 40, V, scale=3), torch.randint(V, (40,), generator=generator)
+    found = toy_hessians(lambda z: sft(z, actions), now)
+    torch.testing.assert_close(found, fisher(now))
+    eigenvalues = torch.linalg.eigvalsh(found)
+    assert eigenvalues.min() > -1e-12
+    kernel = torch.ones(V, dtype=torch.float64)
+    torch.testing.assert_close(found @ kernel, torch.zeros(40, V, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_eq40_the_ppo_hessian_where_its_clip_is_inactive(case):
+    old, advantages, now, actions, batch = case
+    one_hot, probs = torch.nn.functional.one_hot(actions, V).double(), now.softmax(-1)
+    ratio = (action_log_probs(now, actions) - action_log_probs(old, actions)).exp()
+    gap = one_hot - probs
+    expected = -(batch.advantages_N * ratio)[:, None, None] * (gap[:, :, None] * gap[:, None, :] - fisher(now))
+    open_clip = Ppo(clip_low=1 - 1e-9, clip_high=1e9)
+    torch.testing.assert_close(toy_hessians(lambda z: ppo(z, batch, open_clip), now), expected)
 
 
 def active_ppo(action, advantage):

@@ -159,7 +159,8 @@ def test_the_loop_resumes_exactly_from_every_kind_of_step(configs, uninterrupted
         assert metrics(tmp_path / "killed", start) == metrics(uninterrupted["lco.train"])
 
 
-def test_pairs_stopped_while_sampling_and_started_again_are_the_same_pairs(tiny_model, launcher, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_pairs_stopped_or_killed_while_sampling_and_started_again_are_the_same(number, tiny_model, launcher, tmp_path):
     config = {
         "policy": str(tiny_model),
         "prompts": SUMS | {"num_problems": 40},
@@ -173,8 +174,8 @@ def test_pairs_stopped_while_sampling_and_started_again_are_the_same_pairs(tiny_
     config["prompts"] = {"name": "jsonl", "path": str(rows)}
     process = launcher.start("lco.pairs", config, tmp_path / "stopped")
     process.wait_for("progress")
-    process.signal(signal.SIGTERM)
-    assert process.wait() == EXIT_STOPPED
+    process.signal(number)
+    assert process.wait() == (EXIT_STOPPED if number == signal.SIGTERM else -signal.SIGKILL)
     assert launcher.run("lco.pairs", config, tmp_path / "again", tmp_path / "stopped") == 0
     assert launcher.run("lco.pairs", config, tmp_path / "whole") == 0
     assert (tmp_path / "again/pairs.jsonl").read_bytes() == (tmp_path / "whole/pairs.jsonl").read_bytes()

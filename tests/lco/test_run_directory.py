@@ -10,7 +10,7 @@ from lco.config import Config, ModelSource
 from lco.manifest import write_manifest
 from lco.run_directory import CONFIGURATION, write_error
 from lco.safety import check_is_safe
-from lco.stage import EXIT_USER, run_stage
+from lco.stage import EXIT_USER, NonFinite, run_stage
 
 
 class Inner(Config):
@@ -148,3 +148,15 @@ def test_a_run_directory_where_a_model_is_wanted_is_told_where_its_model_is(tmp_
     (tmp_path / "model").mkdir()
     with pytest.raises(ValueError, match=f"the directory of a run; its model is {tmp_path}/model"):
         check_is_safe(tmp_path)
+
+
+def test_a_run_that_was_stopped_by_numbers_names_its_last_good_checkpoint(run, tmp_path):
+    def failing(config, stage):
+        raise NonFinite("3 steps in a row")
+
+    _, message, _ = run(failing)
+    assert message == "3 steps in a row; last good checkpoint: none, the run begins anew"
+    good = tmp_path / "run/checkpoints/step-000004"
+    good.mkdir(parents=True)
+    write_manifest(good, step=4, outputs={}, include=[])
+    assert run(failing)[1] == f"3 steps in a row; last good checkpoint: {good}"

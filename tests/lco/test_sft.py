@@ -41,7 +41,7 @@ def test_the_loss_is_the_mean_over_tokens_whatever_the_micro_batch(tiny_policy):
     examples = [(tiny_policy.encode_prompt("1+2="), tiny_policy.encode_completion(text)) for text in texts]
     fitting = Fitting(tiny_policy.model, Optimizer(), 1)
     splits = ([range(1), range(1, 3), range(3, 4)], [range(2), range(2, 4)], [range(4)])
-    values = [_gradients(fitting, tiny_policy, examples, pieces).item() for pieces in splits]
+    values = [_gradients(fitting, tiny_policy, examples, 0, pieces).item() for pieces in splits]
     assert values == pytest.approx([values[0]] * 3, rel=1e-5)
     total = tokens = 0.0
     for prompt, completion in examples:

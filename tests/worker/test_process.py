@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,13 @@ def test_no_credential_reaches_a_run(tmp_path: Path) -> None:
         "PATH": "/bin", "LC_ALL": "C", "OMP_NUM_THREADS": "3", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "", "LCO_PARENT_FD": "7", "LCO_ATTEMPT": f"{tmp_path}/1",
     }  # fmt: skip
+
+
+def test_only_the_keys_that_its_endpoints_may_use_reach_a_run(tmp_path: Path) -> None:
+    asked = replace(command(tmp_path), keys=("OPENAI_API_KEY", "ABSENT_KEY"))
+    outer = {"OPENAI_API_KEY": "sk-1", "AZURE_OPENAI_API_KEY": "sk-2"}
+    seen = asked.environment(7, outer)
+    assert seen["OPENAI_API_KEY"] == "sk-1" and not {"AZURE_OPENAI_API_KEY", "ABSENT_KEY"} & seen.keys()
 
 
 def test_several_gpus_start_under_torchrun(tmp_path: Path) -> None:

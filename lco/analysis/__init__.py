@@ -1,0 +1,1 @@
+"""The paper's analyses as commands: `python -m lco.analysis.{dynamics,convexity,theory} OUT_DIR`."""
