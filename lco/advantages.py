@@ -48,6 +48,27 @@ def leave_one_out(rewards_B: Tensor, group_size: int) -> Tensor:
     return (rewards_PG - others_PG).view(-1)
 
 
+def compared_steps(rewards_S: Tensor, groups_S: Tensor, estimator: str) -> Tensor:
+    """The advantage of each step of several completions, compared with all steps of its prompt's group, `[S]`.
+
+    Args:
+        groups_S: number of each step's group, from 0.
+        estimator: `reward`, `group-normalized`, `group-centered` (both by the group's steps) or `batch-normalized`.
+    """
+    if estimator == "reward":
+        return rewards_S
+    if estimator == "batch-normalized":
+        return z_scored(rewards_S)
+    zeros_P = rewards_S.new_zeros(int(groups_S.max()) + 1)
+    counts_P = zeros_P.index_add(0, groups_S, torch.ones_like(rewards_S)).clamp(min=1)
+    means_P = zeros_P.index_add(0, groups_S, rewards_S) / counts_P
+    centred_S = rewards_S - means_P[groups_S]
+    if estimator == "group-centered":
+        return centred_S
+    deviations_P = (zeros_P.index_add(0, groups_S, centred_S**2) / (counts_P - 1).clamp(min=1)).sqrt()
+    return centred_S / (deviations_P[groups_S] + GROUP_STD_FLOOR)
+
+
 def z_scored(values_N: Tensor) -> Tensor:
     """(x - mean) / std over all values, std with ddof 1; 0 where they are all equal."""
     if bool((values_N == values_N[0]).all()):  # their rounded mean may differ from them: no division by that

@@ -34,8 +34,17 @@ from lco.baselines import (
     StableReinforce,
     VcPpo,
 )
-from lco.config import Config, ExactAnswer, ModelSource, Prompts, Sampling, TrainingStageConfig, Validation
+from lco.config import (
+    Config,
+    ExactAnswer,
+    ModelSource,
+    Prompts,
+    Sampling,
+    TrainingStageConfig,
+    Validation,
+)
 from lco.metrics import DiagnosticsConfig
+from lco.reward_config import Reward, StepVerifier
 from lco.watch import WatchConfig
 
 
@@ -175,6 +184,20 @@ Algorithm = Annotated[
 ]
 
 
+def _check_steps(reward: StepVerifier, algorithm: Algorithm) -> None:
+    """Steps' rewards must mean something to what learns from them."""
+    advantage = algorithm.advantage
+    if isinstance(advantage, GaeAdvantage) and reward.credit == "later":
+        raise ValueError("reward.credit: `gae` has a discount and a lambda of its own for later steps; use `own`")
+    if not isinstance(advantage, SparseAdvantage):
+        return
+    if advantage.estimator in ("leave-one-out", "batch-scaled"):
+        raise ValueError(f"reward: steps have no {advantage.estimator} advantage; use another estimator")
+    is_whole = isinstance(algorithm, Rloo | Gspo | Dapo | Dcpo)
+    if is_whole or (isinstance(algorithm, Grpo) and algorithm.ratio_level == "sequence"):
+        raise ValueError(f"reward: {algorithm.name} as configured takes a completion as a whole; it has no steps")
+
+
 class TrainConfig(TrainingStageConfig):
     """The RL loop: sample an iteration's completions, estimate advantages, aim at targets, fit, and again."""
 
@@ -184,8 +207,8 @@ class TrainConfig(TrainingStageConfig):
     """The policy to train; its start is the reference policy."""
     prompts: Prompts
     """Prompts with reference answers."""
-    reward: ExactAnswer = ExactAnswer()
-    """The rule reward: logged always, learned from by the `sparse` advantage alone."""
+    reward: Reward = ExactAnswer()
+    """The rule reward: logged always, learned from by the `sparse` and `gae` advantages alone."""
     sampling: Sampling = Sampling()
     """How the behaviour policy samples."""
     group_size: PositiveInt = 1
@@ -215,6 +238,8 @@ class TrainConfig(TrainingStageConfig):
         advantage = self.algorithm.advantage
         if isinstance(advantage, ComparedAdvantage) and advantage.estimator in GROUP_ESTIMATORS and self.group_size < 2:
             raise ValueError(f"group_size: the {advantage.estimator} advantage needs at least 2 completions per prompt")
+        if isinstance(self.reward, StepVerifier):
+            _check_steps(self.reward, self.algorithm)
         is_mixed = isinstance(self.algorithm, MiniLlm) and self.algorithm.teacher_mix > 0
         if is_mixed and (self.sampling.temperature, self.sampling.top_p) != (1.0, 1.0):
             raise ValueError("sampling: the weights of `teacher_mix` are those of temperature 1 and top_p 1")

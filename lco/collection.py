@@ -10,6 +10,7 @@ from lco.baselines import Dapo, Gkd
 from lco.distributed import gather, share
 from lco.policy import Policy
 from lco.prompts import Prompt
+from lco.reward_config import StepVerifier
 from lco.rewards import rule_reward
 from lco.rollout import Rollout, sample
 from lco.seeds import derived_seed, uniforms
@@ -70,8 +71,13 @@ def _sampled(config: TrainConfig, policy: Policy, prompts: list[Prompt], name: t
     completions = _completions(config, policy, chosen, prompt_ids, seeds)
     texts = [policy.decode(completion_ids) for completion_ids in completions]
     # Graded once and told to all: processes that disagree on a reward would train different models.
-    graded = [rule_reward(config.reward, prompt, text) for prompt, text in share(list(zip(chosen, texts, strict=True)))]
-    rewards = gather(graded)
+    has_steps = isinstance(config.reward, StepVerifier)
+    verdicts = gather(
+        [
+            rule_reward(config.reward, prompt, text, policy.pieces(ids) if has_steps else ())
+            for prompt, text, ids in share(list(zip(chosen, texts, completions, strict=True)))
+        ]
+    )
     return [
         Rollout(
             prompt=prompt,
@@ -79,11 +85,13 @@ def _sampled(config: TrainConfig, policy: Policy, prompts: list[Prompt], name: t
             completion_ids=completion_ids,
             completion=text,
             is_truncated=completion_ids[-1] != policy.eos_id,
-            reward=reward,
-            is_correct=is_correct,
+            reward=verdict.reward,
+            is_correct=verdict.is_correct,
+            step_rewards=verdict.step_rewards,
+            step_tokens=verdict.step_tokens,
         )
-        for prompt, ids, completion_ids, text, (reward, is_correct) in zip(
-            chosen, prompt_ids, completions, texts, rewards, strict=True
+        for prompt, ids, completion_ids, text, verdict in zip(
+            chosen, prompt_ids, completions, texts, verdicts, strict=True
         )
     ]
 

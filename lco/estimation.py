@@ -1,14 +1,22 @@
 """Rollouts -> a `Batch` with advantages: rewards and what the frozen models say, compared, normalised, spread."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lco.advantage_config import ComparedAdvantage, DpoRatioAdvantage, GaeAdvantage, SampledAdvantage
+from lco.advantage_config import (
+    ComparedAdvantage,
+    DpoRatioAdvantage,
+    GaeAdvantage,
+    SampledAdvantage,
+    SparseAdvantage,
+)
 from lco.advantages import (
     batch_scaled,
+    compared_steps,
     group_centered,
     group_normalized,
     leave_one_out,
@@ -19,7 +27,7 @@ from lco.advantages import (
     without_outliers,
     z_scored,
 )
-from lco.algorithms import Algorithm, LcoConfig, TrainConfig
+from lco.algorithms import Algorithm, LcoConfig, LcoKld, TrainConfig
 from lco.baselines import (
     ClipCov,
     Dapo,
@@ -38,21 +46,35 @@ from lco.distillation import later_log_ratios
 from lco.log_probs import mixture_log_probs
 from lco.policy import Policy
 from lco.policy_gradients import marked_tokens, sequence_sums
+from lco.reward_config import StepVerifier
 from lco.reward_history import RewardHistory
 from lco.rollout import Batch, Rollout, Support
 from lco.scoring import Scorer
 from lco.seeds import derived_seed, uniforms
 
+AdvantageFunction = Callable[[list[Rollout], Batch], Tensor]
+"""Advantages of one's own: of the sampled tokens, `[N]`, or of every token of the vocabulary, `[N, V]` (LCO alone).
+
+The batch has what is known of the N tokens so far: `behaviour_logprobs_N`, `num_tokens_B` and, for LCO, the behaviour
+logits in `support.behaviour_logits_NK`. The rollouts are those of the whole iteration, their groups side by side.
+"""
+
 
 class Estimator:
     """Scores rollouts with the behaviour policy and the frozen models, and estimates advantages."""
 
-    def __init__(self, config: TrainConfig, policy: Policy) -> None:
+    def __init__(self, config: TrainConfig, policy: Policy, advantages: AdvantageFunction | None = None) -> None:
         """Loads the frozen models that the advantage and the algorithm need.
+
+        Args:
+            advantages: takes the place of the configured estimator, which must be `sparse`.
 
         Raises:
             ValueError: a model is missing, has another tokenizer, or was tuned with another beta than stated.
         """
+        if advantages and not isinstance(config.algorithm.advantage, SparseAdvantage):
+            raise ValueError("algorithm.advantage: a function of one's own takes the place of `sparse` alone")
+        self._advantages = advantages
         self.config = config
         self.policy = policy
         self.scorer = Scorer(config, policy)
@@ -106,7 +128,10 @@ class Estimator:
         shown = self._demonstrations(rollouts) if isinstance(algorithm, MiniLlm) and algorithm.lm_weight > 0 else []
         batch = self.scorer.batch([*rollouts, *shown])
         advantage = algorithm.advantage
-        if isinstance(advantage, ComparedAdvantage):
+        is_dense = False
+        if self._advantages:
+            is_dense = self._given(self._advantages(rollouts, batch), batch)
+        elif isinstance(advantage, ComparedAdvantage):
             batch.advantages_N = self._sampled(advantage, rollouts, batch)
         elif isinstance(advantage, GaeAdvantage):
             self._assess(advantage, rollouts, batch, iteration)
@@ -127,7 +152,7 @@ class Estimator:
         if isinstance(algorithm, LcoConfig):
             support = batch.support
             assert support is not None
-            if isinstance(advantage, SampledAdvantage):
+            if isinstance(advantage, SampledAdvantage) and not is_dense:
                 self._spread(batch, support, algorithm)
             self.statistics = {"train/advantage_std_steps": raw_spread(support)}
             shift_N1, divisor_N1 = shift_and_divisor(
@@ -141,6 +166,29 @@ class Estimator:
             support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
             self.statistics |= support_metrics(support, algorithm)
         return batch
+
+    def _given(self, advantages: Tensor, batch: Batch) -> bool:
+        """Takes over the advantages of a function of one's own; whether they are of the whole vocabulary.
+
+        Raises:
+            ValueError: they have another shape, or are dense where the algorithm reads or knows no such thing.
+        """
+        count, support = len(batch.actions_N), batch.support
+        advantages = advantages.to(batch.advantages_N)
+        if advantages.shape == (count,):
+            batch.advantages_N = advantages
+            return False
+        if advantages.shape != (count, self.policy.vocab_size):
+            raise ValueError(
+                f"advantages: {tuple(advantages.shape)} is neither ({count},) nor ({count}, {self.policy.vocab_size})"
+            )
+        batch.advantages_N = advantages.gather(1, batch.actions_N[:, None])[:, 0]
+        if support is None:
+            raise ValueError("advantages: those of a whole vocabulary are for the LCO algorithms")
+        if support.ids_NK is not None and isinstance(self.algorithm, LcoKld):
+            raise ValueError("advantages: those of a whole vocabulary need the `full` support for lco-kld")
+        support.advantages_NK = advantages if support.ids_NK is None else advantages.gather(1, support.ids_NK)
+        return True
 
     def _demonstrations(self, rollouts: list[Rollout]) -> list[Rollout]:
         """The demonstration of each completion's prompt."""
@@ -176,7 +224,11 @@ class Estimator:
         rewards_N = -advantage.kl_weight * (batch.behaviour_logprobs_N - batch.reference_logprobs_N)
         device = self.policy.device
         last_B = batch.num_tokens_B.cumsum(0) - 1
-        rewards_N[last_B] += torch.tensor([rollout.reward for rollout in rollouts], device=device)
+        if isinstance(self.config.reward, StepVerifier):
+            rewards_S, tokens_S = _steps(rollouts, device)
+            rewards_N[tokens_S.cumsum(0) - 1] += rewards_S
+        else:
+            rewards_N[last_B] += torch.tensor([rollout.reward for rollout in rollouts], device=device)
         is_truncated_B = torch.tensor([rollout.is_truncated for rollout in rollouts], device=device)
         self.critic.assess(batch, rewards_N, is_truncated_B, iteration)
 
@@ -186,6 +238,8 @@ class Estimator:
         kl_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
         if isinstance(advantage, DpoRatioAdvantage) and advantage.credit == "token":
             advantages_N = batch.advantages_N
+        elif isinstance(advantage, SparseAdvantage) and isinstance(self.config.reward, StepVerifier):
+            advantages_N = self._stepwise(advantage, self.config.reward, rollouts)
         else:
             if isinstance(advantage, DpoRatioAdvantage):
                 rewards_B = completion_ratios(batch.advantages_N, num_tokens_B, advantage.credit)
@@ -206,6 +260,17 @@ class Estimator:
             to_come_N = later_log_ratios(kl_N, num_tokens_B, is_inclusive=True, length_normalized=False)
             advantages_N = advantages_N - algorithm.kl_weight * to_come_N
         return advantages_N
+
+    def _stepwise(self, advantage: SparseAdvantage, reward: StepVerifier, rollouts: list[Rollout]) -> Tensor:
+        """The advantage of each token from its step's reward, or from that and all later ones, `[N]`."""
+        device = self.policy.device
+        rewards_S, tokens_S = _steps(rollouts, device)
+        num_steps_B = torch.tensor([len(rollout.step_rewards) for rollout in rollouts], device=device)
+        groups_B = torch.arange(len(rollouts), device=device) // self.config.group_size
+        advantages_S = compared_steps(rewards_S, groups_B.repeat_interleave(num_steps_B), advantage.estimator)
+        if reward.credit == "later":
+            advantages_S = later_log_ratios(advantages_S, num_steps_B, is_inclusive=True, length_normalized=False)
+        return advantages_S.repeat_interleave(tokens_S)
 
     def _smoothed(self, history: RewardHistory, rollouts: list[Rollout], rewards_B: Tensor) -> Tensor:
         """DCPO's advantages of each completion, which then belong to the prompts' history, `[B]`."""
@@ -243,6 +308,13 @@ class Estimator:
             is_action_NK = support.ids_NK == batch.actions_N[:, None]
             support.advantages_NK = torch.where(is_action_NK, sampled_N[:, None], others_N[:, None])
         support.tail_advantages_N = others_N
+
+
+def _steps(rollouts: list[Rollout], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rewards and numbers of tokens of all steps of all completions, `[S]` each."""
+    rewards = [reward for rollout in rollouts for reward in rollout.step_rewards]
+    tokens = [count for rollout in rollouts for count in rollout.step_tokens]
+    return torch.tensor(rewards, device=device), torch.tensor(tokens, device=device)
 
 
 def completion_ratios(ratios_N: Tensor, num_tokens_B: Tensor, credit: str) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,6 +129,14 @@ class Policy:
     def decode(self, token_ids: list[int]) -> str:
         """The text of token ids, special tokens left out."""
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    def pieces(self, token_ids: list[int]) -> list[str]:
+        """Each token's part of `decode`'s text; special tokens have none."""
+        pieces = [self.decode([token]) for token in token_ids]
+        if "".join(pieces) == self.decode(token_ids):
+            return pieces
+        texts = [self.decode(token_ids[:count]) for count in range(len(token_ids) + 1)]  # a token may depend on others
+        return [text[len(before) :] for before, text in pairwise(texts)]
 
     def token_logits(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Float32 logits of the next token at the masked positions, `[N, V]`, for right-padded sequences.

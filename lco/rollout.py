@@ -33,6 +33,10 @@ class Rollout:
     """The completion reached `max_tokens` without an end."""
     reward: float = 0.0
     is_correct: bool = False
+    step_rewards: tuple[float, ...] = ()
+    """Of each step, from a step verifier; empty where the completion is judged as a whole."""
+    step_tokens: tuple[int, ...] = ()
+    """Tokens of each step; together all of the completion's."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from lco.baselines import MiniLlm
 from lco.checkpoint import publish_model, restore_checkpoint, save_checkpoint
 from lco.collection import collect
 from lco.diagnostics import rollout_metrics, token_sums
-from lco.estimation import Estimator
+from lco.estimation import AdvantageFunction, Estimator
 from lco.fused import chunked_step_loss
 from lco.losses import LOSSES, token_weights
 from lco.memory import Limits, limits_of
@@ -38,8 +38,11 @@ from lco.validation import Validator
 from lco.watch import Watch, respond
 
 
-def train(config: TrainConfig, stage: Stage) -> None:
+def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | None = None) -> None:
     """Trains a policy; the run directory's output is the trained model.
+
+    Args:
+        advantages: a function of one's own in place of the configured `sparse` advantage (`docs/library.md`).
 
     Raises:
         Stopped: asked to stop; the state is saved.
@@ -50,7 +53,7 @@ def train(config: TrainConfig, stage: Stage) -> None:
     distributed.join(config)
     policy = load_trained(Path(config.policy), config)
     policy.memory.report = stage.event
-    estimator = Estimator(config, policy)
+    estimator = Estimator(config, policy, advantages)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
     validator = Validator(config.validation, policy) if config.validation else None

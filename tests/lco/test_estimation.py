@@ -290,3 +290,41 @@ def test_a_reward_model_directory_that_lost_its_reference_is_refused(estimator, 
     shutil.rmtree(broken / "reference")
     with pytest.raises(ValueError, match="no model here"):
         estimator({"name": "lco-kld", "advantage": {"name": "dpo", "reward_model": str(broken)}}, policy)
+
+
+def test_a_function_of_ones_own_gives_the_advantages_of_the_sampled_tokens(estimator, other):
+    made = estimator({"name": "ppo", "advantage": {"name": "sparse"}}, other)
+    own = Estimator(made.config, other, lambda rollouts, batch: batch.behaviour_logprobs_N * len(rollouts))
+    batch = own.batch(rollouts_of(other))
+    torch.testing.assert_close(batch.advantages_N, 4 * batch.behaviour_logprobs_N)
+
+
+@pytest.mark.parametrize("support", [{"name": "full"}, {"name": "top-k", "k": 3, "source": "policy"}])
+def test_a_function_of_ones_own_may_give_those_of_the_whole_vocabulary_to_lco(estimator, other, support):
+    algorithm = {"name": "lco-mse", "beta": 0.5, "advantage": {"name": "sparse"}, "support": support}
+    made = estimator(algorithm, other)
+    table = torch.linspace(-1, 1, other.vocab_size)
+    own = Estimator(made.config, other, lambda rollouts, batch: table.expand(len(batch.actions_N), -1))
+    batch = own.batch(rollouts_of(other))
+    torch.testing.assert_close(batch.advantages_N, table[batch.actions_N])
+    ids = batch.support.ids_NK
+    expected = table.expand(len(batch.actions_N), -1) if ids is None else table[ids]
+    torch.testing.assert_close(batch.support.advantages_NK, expected)
+
+
+def test_a_function_of_ones_own_must_give_what_the_algorithm_can_read(estimator, other):
+    sparse, few = {"advantage": {"name": "sparse"}}, {"name": "top-k", "source": "policy"}
+    rollouts = rollouts_of(other)
+
+    def dense(rollouts, batch):
+        return torch.zeros(len(batch.actions_N), other.vocab_size)
+
+    for algorithm, function, message in (
+        ({"name": "ppo"} | sparse, lambda rollouts, batch: torch.zeros(3), r"advantages: \(3,\) is neither"),
+        ({"name": "ppo"} | sparse, dense, "for the LCO algorithms"),
+        ({"name": "lco-kld", "beta": 1.0, "support": few} | sparse, dense, "`full` support"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Estimator(estimator(algorithm, other).config, other, function).batch(rollouts)
+    with pytest.raises(ValueError, match="takes the place of `sparse` alone"):
+        Estimator(estimator({"name": "ppo", "advantage": {"name": "dpo"}}, other).config, other, dense)

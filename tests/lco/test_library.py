@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lco.log_probs import kl_divergence
+from tests.lco.launcher import metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -80,3 +81,12 @@ def test_the_trl_trainer_compiles_and_overrides_what_trl_has():
     exec(BLOCKS[2], names)
     assert issubclass(names["LcoTrainer"], names["GRPOTrainer"])
     assert hasattr(names["GRPOTrainer"], "_compute_loss")
+
+
+def test_the_function_of_ones_own_trains_in_the_platforms_loop(config_of, tmp_path):
+    names = {}
+    exec(compile(BLOCKS[3], "library.md", "exec"), names)
+    path = tmp_path / "config.json"
+    path.write_text(config_of("ppo", algorithm={"name": "ppo"}, iterations=1).model_dump_json())
+    names["run"](path, tmp_path / "run")
+    assert sorted(metrics(tmp_path / "run")) == [1, 2]
