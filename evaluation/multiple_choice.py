@@ -37,7 +37,7 @@ _JUDGED = re.compile(
     r"(?:correct|right|best|accurate|appropriate|true)\b",
     re.IGNORECASE,
 )
-_LEADING = re.compile(rf"[ \n(\[]{{0,4}}(?P<letter>[A-Z])(?:[)\]]|[.,:](?!\w)|\n|$)")
+_LEADING = re.compile(r"[ \n(\[]{0,4}(?P<letter>[A-Z])(?:[)\]]|[.,:](?!\w)|\n|$)")
 _ALTERNATIVE = re.compile(r"[)\]]? ?(?:or|and|/|,|&) ?[(\[]?[A-D](?![a-z])")
 
 

@@ -1,6 +1,5 @@
 """Word stems by Porter's algorithm (1980) with the changes of NLTK, which the usual ROUGE scorer takes them from."""
 
-
 _IRREGULAR = {
     "skies": "sky",
     "dying": "die",
@@ -135,5 +134,3 @@ def _ends_short(word: str) -> bool:
     if len(word) == 2:
         return flags == [False, True]
     return flags[-3:] == [True, False, True] and word[-1] not in "wxy"
-
-
