@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test check parity smollm test-faults test-browser clean
+.PHONY: help install lock demo test check parity smollm eval-proofs test-faults test-browser clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -72,6 +72,9 @@ parity: $(STAMP) ## the frozen numbers of TRL made anew and compared
 
 smollm: $(STAMP) ## a real pretrained model in short form; ARGS='--long --gsm8k DIR' plays the long one
 	@$(PYTHON) -m api.smollm $(ARGS)
+
+eval-proofs: $(STAMP) ## the evaluation's long proofs: kill sweeps, whole data sets where there is shared data (LCO_SHARED_DATA)
+	$(PYTEST) -m slow -n 0 --timeout 3600 tests/evaluation
 
 test-faults: $(STAMP) ## kill -9 of trainer, supervisor and API at three stages of the demo (long)
 	$(PYTEST) -m faults -n 0 --timeout 3600

@@ -3,6 +3,7 @@
 Rows go in and out as plain JSON, so that outputs judged here can be analysed there and the other way round. No torch.
 """
 
+import gzip
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.preferences import TIE, is_switched, preference_of
+from evaluation.replies import top_logprobs
 
 NUM_INSTRUCTIONS = 805
 """Instructions of AlpacaEval."""
@@ -67,16 +69,17 @@ def _preference(number: int, value: Any) -> float | None:
 
 
 def _from_logprobs(number: int, row: Mapping[str, Any], instruction: str | None) -> float | None:
-    stored = row.get("judge_top_logprobs")
-    if stored is None or instruction is None:
+    """What `judge_top_logprobs` says, or the judge's reply that alpaca_eval keeps in `raw_completion`."""
+    stored, reply = row.get("judge_top_logprobs"), row.get("raw_completion")
+    if instruction is None or (stored is None and not isinstance(reply, Mapping)):
         return None
     try:
-        logprobs = {str(token): float(value) for token, value in stored.items()}
-        if any(math.isnan(value) or value > 1e-3 for value in logprobs.values()):
-            raise ValueError
-    except (AttributeError, TypeError, ValueError):
+        found = top_logprobs({"top_logprobs": [stored]} if reply is None or stored is not None else reply["logprobs"])
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
+        if stored is None:
+            return None  # a refused comparison has a reply of some other form
         raise ValueError(f"row {number}: judge_top_logprobs is no object of log-probabilities") from None
-    return preference_of(logprobs, is_switched(instruction))
+    return None if found is None else preference_of(found, is_switched(instruction))
 
 
 def instruction_indices(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -126,8 +129,27 @@ def _integer(value: Any) -> int | None:
 
 
 def is_published_gamed_baseline(path: Path) -> bool:
-    """Whether a file is the `df_gamed.csv` that the published numbers were made with."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() == GAMED_BASELINE_SHA256
+    """Whether a file, packed with gzip or not, is the `df_gamed.csv` that the published numbers were made with."""
+    content = path.read_bytes()
+    content = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
+    return hashlib.sha256(content).hexdigest() == GAMED_BASELINE_SHA256
+
+
+def outputs_by_instruction(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Rows of a `model_outputs.json` by their instruction.
+
+    Raises:
+        ValueError: a row has no text `instruction` or `output`, or an instruction stands twice.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for number, row in enumerate(rows):
+        instruction = row.get("instruction")
+        if not isinstance(instruction, str) or not isinstance(row.get("output"), str):
+            raise ValueError(f"{name}: row {number} has no text `instruction` and `output`")
+        if instruction in found:
+            raise ValueError(f"{name}: row {number} repeats an instruction")
+        found[instruction] = row
+    return found
 
 
 def output_row(instruction: str, output: str, generator: str, **more: Any) -> dict[str, Any]:

@@ -70,9 +70,12 @@ class EndpointGenerator:
     def _complete(self, request: Request) -> Generation:
         if request.is_raw:
             return Generation(error="an endpoint takes no raw prompt: it applies its chat template")
+        messages = [{"role": "user", "content": request.prompt}]
+        if request.system_prompt:
+            messages.insert(0, {"role": "system", "content": request.system_prompt})
         try:
             reply = self._endpoint.chat(
-                [{"role": "user", "content": request.prompt}],
+                messages,
                 max_tokens=request.max_tokens,
                 temperature=request.temperature,
                 top_p=request.top_p,

@@ -20,6 +20,8 @@ class Request:
     prompt: str
     is_raw: bool
     """The prompt is given as it stands, without a chat template."""
+    system_prompt: str = ""
+    """What the chat template says before the prompt; empty for nothing."""
     seed: int
     """Of this completion alone: named by eval seed, example and sample."""
     temperature: float
@@ -36,6 +38,7 @@ class Request:
         decides: dict[str, Any] = {
             "prompt": self.prompt,
             "is_raw": self.is_raw,
+            "system_prompt": self.system_prompt,
             "fingerprint": fingerprint,
             "example_id": self.example_id,
             "sample_index": self.sample_index,

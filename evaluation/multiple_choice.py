@@ -42,7 +42,7 @@ _ALTERNATIVE = re.compile(r"[)\]]? ?(?:or|and|/|,|&) ?[(\[]?[A-D](?![a-z])")
 
 
 def declared_letter(completion: str, letters: Sequence[str] = LETTERS) -> str | None:
-    """The letter that a completion declares to be its answer; None where it declares none, or two at once.
+    r"""The letter that a completion declares to be its answer; None where it declares none, or two at once.
 
     The last declaration counts: `answer is B`, `Answer: (B)`, `\\boxed{B}`, `option B is correct`. Without one, a
     completion that begins with a letter of its own (`B`, `B.`, `(B) ...`) has that one. A letter that is only a word of

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import pairwise
 
 from evaluation.rouge import rouge_lsum
 from lco.config import QaFeedback, StageConfig
@@ -24,9 +25,9 @@ class QaOracle:
         self._splitter = SentenceSplitter()
         self._sentences: dict[str, list[str]] = {}
 
-    def scores(self, responses: Sequence[Response]) -> list[Score]:
-        """The three rewards of each response."""
-        return self._scorer.scores(responses)
+    def scores(self, responses: Sequence[tuple[str, str, str]]) -> list[Score]:
+        """The three rewards of each question, prompt (the question with its passages) and response."""
+        return self._scorer.scores([Response(*one) for one in responses])
 
     def rouge_lsum(self, responses: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
         """ROUGE-Lsum of each response against the reference it is nearest to, in [0, 1]."""
@@ -45,7 +46,7 @@ class QaOracle:
         cut = []
         for text, units in zip(texts, self._splitter.split(texts), strict=True):
             ends = units.sentence_ends
-            cut.append([text[start:end] for start, end in zip(ends, ends[1:], strict=False)])
+            cut.append([text[start:end] for start, end in pairwise(ends)])
         return cut
 
 

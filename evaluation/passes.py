@@ -27,6 +27,7 @@ class Pass:
     eval_seed: int | None
     """None where nothing is random."""
     samples_per_example: int
+    system_prompt: str = ""
 
     def samples(self) -> Iterator["Sample"]:
         """What is to be completed, in the order of the records: by example, then by sample."""
@@ -34,14 +35,14 @@ class Pass:
         if self.decoding != LIKELIHOOD:
             decoding = parse_decoding(self.decoding)
             temperature, top_p = decoding.temperature, decoding.top_p
-        for example in self.benchmark.examples:
-            example_key = content_key(**asdict(example))
+        for example, example_key in zip(self.benchmark.examples, self.benchmark.example_keys, strict=True):
             for sample_index in range(self.samples_per_example):
                 request = Request(
                     example_id=example.id,
                     sample_index=sample_index,
                     prompt=example.prompt,
                     is_raw=example.is_raw,
+                    system_prompt=self.system_prompt,
                     seed=derived_seed("eval", self.eval_seed or 0, example.id, sample_index),
                     temperature=temperature,
                     top_p=top_p,
@@ -59,8 +60,9 @@ class Pass:
             "benchmark": benchmark.name,
             "version": benchmark.version,
             "config": configured(benchmark.config),
-            "data_sha256": benchmark.manifest(),
+            "data_sha256": benchmark.data_sha256,
             "graders": dict(benchmark.grader_versions()),
+            "system_prompt": self.system_prompt,
             "decoding": self.decoding,
         }
         if self.decoding != LIKELIHOOD:
@@ -111,20 +113,20 @@ def passes_of(config: EvalConfig) -> Iterator[Pass]:
         if not benchmark.examples:
             raise ValueError(f"benchmarks: {benchmark.name} has no examples")
         if benchmark.form == LIKELIHOOD:
-            yield Pass(benchmark, LIKELIHOOD, None, 1)
+            yield Pass(benchmark, LIKELIHOOD, None, 1, config.system_prompt)
             continue
         for decoding in config.decodings:
             if decoding == "greedy":
-                yield Pass(benchmark, decoding, None, 1)
+                yield Pass(benchmark, decoding, None, 1, config.system_prompt)
                 continue
             for eval_seed in config.eval_seeds:
-                yield Pass(benchmark, decoding, eval_seed, config.samples_per_example)
+                yield Pass(benchmark, decoding, eval_seed, config.samples_per_example, config.system_prompt)
 
 
 def configured(config: Config) -> dict[str, Any]:
-    """A configuration as JSON without what decides no number: where data lies, and how patiently a server is asked.
+    """A configuration as JSON without what decides no number: places of data and models, patience with servers.
 
-    The same data elsewhere is the same benchmark; its rows have a hash of their own.
+    The same data or model elsewhere is the same benchmark; rows and weights have hashes of their own.
     """
     document: dict[str, Any] = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
@@ -133,7 +135,7 @@ def configured(config: Config) -> dict[str, Any]:
             *field.metadata,
             *(m for part in get_args(field.annotation) for m in getattr(part, "__metadata__", ())),
         ]
-        if any(isinstance(mark, Operational) or (isinstance(mark, Source) and mark.kind == "data") for mark in marks):
+        if any(isinstance(mark, Operational | Source) for mark in marks):
             del document[name]
         elif isinstance(value, Config):
             document[name] = configured(value)

@@ -1,5 +1,7 @@
 """Word stems by Porter's algorithm (1980) with the changes of NLTK, which the usual ROUGE scorer takes them from."""
 
+from itertools import pairwise
+
 _IRREGULAR = {
     "skies": "sky",
     "dying": "die",
@@ -125,7 +127,7 @@ def _consonants(word: str) -> list[bool]:
 def _measure(word: str) -> int:
     """How often a vowel is followed by a consonant."""
     flags = _consonants(word)
-    return sum(second and not first for first, second in zip(flags, flags[1:], strict=False))
+    return sum(second and not first for first, second in pairwise(flags))
 
 
 def _ends_short(word: str) -> bool:

@@ -64,13 +64,13 @@ def read_reply(document: Any, *, has_logprobs: bool, num_prompt_bytes: int, seco
         usage = document.get("usage") or {}
         prompt_tokens = _count(usage.get("prompt_tokens"), num_prompt_bytes)
         completion_tokens = _count(usage.get("completion_tokens"), len(text.encode("utf-8", "replace")))
-        top = _top_logprobs(choice.get("logprobs")) if has_logprobs else None
+        candidates = top_logprobs(choice.get("logprobs")) if has_logprobs else None
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError("no chat completion") from error
     return Reply(
         text=text,
         finish_reason=finish_reason,
-        top_logprobs=top,
+        top_logprobs=candidates,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         price=prices.of(prompt_tokens, completion_tokens),
@@ -83,8 +83,12 @@ def _count(stated: Any, num_bytes: int) -> int:
     return stated if isinstance(stated, int) and 0 <= stated < 1 << 40 else -(-num_bytes // BYTES_PER_TOKEN)
 
 
-def _top_logprobs(stated: Mapping[str, Any] | None) -> dict[str, float] | None:
-    """Candidates of the first token: chat form (`content[0].top_logprobs`), or the older `top_logprobs[0]`."""
+def top_logprobs(stated: Mapping[str, Any] | None) -> dict[str, float] | None:
+    """Candidates of the first token: chat form (`content[0].top_logprobs`), or the older `top_logprobs[0]`.
+
+    Raises:
+        KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError: they have another form.
+    """
     if not stated:
         return None
     if content := stated.get("content"):

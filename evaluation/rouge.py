@@ -39,7 +39,7 @@ def _sentences(sentences: Sequence[str]) -> list[list[str]]:
 
 
 def _f_measure(reference: list[list[str]], candidate: list[list[str]]) -> float:
-    """Hits are the tokens of the union of common subsequences, none counted more often than it stands in either text."""
+    """Hits are the tokens of the unions of common subsequences, none more often than it stands in either text."""
     num_reference, num_candidate = (sum(map(len, sentences)) for sentences in (reference, candidate))
     if not num_reference or not num_candidate:
         return 0.0

@@ -78,7 +78,9 @@ class Transport(httpx2.BaseTransport):
         except httpcore2.TimeoutException as error:
             raise BadReply("connection" if isinstance(error, httpcore2.ConnectTimeout) else "timeout") from error
         except httpcore2.ConnectError as error:
-            raise BadReply("tls" if isinstance(error.__cause__, ssl.SSLError) else "connection") from error
+            raise BadReply(
+                "tls" if isinstance(error.__cause__ or error.__context__, ssl.SSLError) else "connection"
+            ) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise BadReply("cut") from error
         kept = [(name, text) for name, text in reply.headers if name.lower() not in (b"transfer-encoding",)]

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -129,13 +130,14 @@ def whole(tensor: Tensor) -> Tensor:
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
     """The model's state with every tensor in one piece; tied ones stay one tensor. Every process must ask."""
-    pieces: dict[int, Tensor] = {}
+    identities = {name: id(parameter) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    pieces: dict[int | str, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        place = (tensor.to_local() if isinstance(tensor, DTensor) else tensor).data_ptr()
-        if place not in pieces:
-            pieces[place] = whole(tensor)
-        state[name] = pieces[place]
+        identity = identities.get(name, name)
+        if identity not in pieces:
+            pieces[identity] = whole(tensor)
+        state[name] = pieces[identity]
     return state
 
 
@@ -164,16 +166,17 @@ class Replica:
             self._wrapped = DistributedDataParallel(body, gradient_as_bucket_view=True)
             return
         blocks = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+        mesh = init_device_mesh(_device().type, (count(),))  # by default it would be of GPUs wherever there are some
         for block in [part for part in model.modules() if type(part).__name__ in blocks]:
-            fully_shard(block)
-        fully_shard(body)
+            fully_shard(block, mesh=mesh)
+        fully_shard(body, mesh=mesh)
         with torch.no_grad():
             body(lambda: None)  # whoever runs first is the root, also where the model's parts are called alone later
         self._shards = [part for part in body.modules() if isinstance(part, FSDPModule)]
         for shard in self._shards:
             shard.reshard()
-        held = [type(parameter).__name__ for parameter in model.parameters() if not isinstance(parameter, DTensor)]
-        assert not held, f"{len(held)} parameters are not sharded"
+        held = [name for name, parameter in model.named_parameters() if not isinstance(parameter, DTensor)]
+        assert not held, f"{len(held)} parameters are not sharded, {held[0]} among them"
 
     def backward(self, make_loss: Callable[[], Tensor], *, is_last: bool) -> Tensor:
         """Makes one micro-batch's loss of the model and adds its gradients to the step's; gives the loss.

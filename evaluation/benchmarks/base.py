@@ -51,6 +51,16 @@ class Benchmark(ABC, Generic[ConfigT]):
         """The examples, loaded once."""
         return self.load()
 
+    @cached_property
+    def example_keys(self) -> list[str]:
+        """Hash of each example, made once."""
+        return [content_key(**asdict(example)) for example in self.examples]
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """`manifest`, made once."""
+        return self.manifest()
+
     def manifest(self) -> str:
         """Hash of the loaded rows: another one is another benchmark."""
         return content_key(examples=[asdict(example) for example in self.examples])

@@ -7,11 +7,14 @@ ones.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation import annotations
 from evaluation.annotations import NUM_INSTRUCTIONS, Annotation
 from evaluation.preferences import TIE, is_extreme, win_rate
+
+if TYPE_CHECKING:
+    from evaluation.judge import Judge
 
 Compat = Literal["row-order"]
 Rows = Sequence[Mapping[str, Any]]
@@ -93,6 +96,8 @@ def score_annotations(
             for position, (one, place) in enumerate(zip(found, places, strict=True))
             if place in known and one.delta_length is not None and (compat or one.preference is not None)
         ]
+        if compat is None:  # the folds are made by position: the order of the file shall change nothing
+            rows_used.sort(key=lambda position: places[position] or 0)
         used = [(found[position], known[places[position] or 0]) for position in rows_used]
         reason, fit, values = _controlled(used, gamed_baseline, num_resamples, seed)
         control |= fit
@@ -107,6 +112,49 @@ def score_annotations(
         warnings.append(f"controlling for length changed {summary['win_rate']:.1f} to {rate:.1f}: look at the fit")
     summary |= control | {"reason": reason, "warnings": warnings, "model": model, "baseline": baseline}
     return [_row(one, place, known, value) for one, place, value in zip(found, places, fitted, strict=True)], summary
+
+
+def judge_outputs(outputs: Rows, reference: Rows, judge: "Judge") -> list[dict[str, Any]]:
+    """Annotations of the outputs of one model, in the order of the reference: what `score_annotations` takes.
+
+    An instruction without an output has no annotation; where the judge fails, the annotation has no preference.
+
+    Args:
+        outputs: of the model's `model_outputs.json`.
+        reference: of the baseline's.
+
+    Raises:
+        ValueError: a row has no text `instruction` or `output`, an instruction stands twice or is not the reference's.
+        EndpointRejected, SpendingCapReached, CircuitOpen: see `evaluation.judge.Judge.compare`.
+    """
+    from evaluation.judge import Comparison
+
+    theirs = annotations.outputs_by_instruction("reference", reference)
+    ours = annotations.outputs_by_instruction("outputs", outputs)
+    if unknown := ours.keys() - theirs.keys():
+        raise ValueError(f"outputs: {len(unknown)} instructions are not the reference's, such as {min(unknown)[:60]!r}")
+    shown = [instruction for instruction in theirs if instruction in ours]
+    comparisons = [
+        Comparison(instruction=instruction, reference=theirs[instruction]["output"], output=ours[instruction]["output"])
+        for instruction in shown
+    ]
+    judge.check_estimate(comparisons)
+    found = dict(judge.compare_all(comparisons))
+    return [
+        annotations.annotation_row(
+            instruction,
+            (comparisons[place].reference, comparisons[place].output),
+            (theirs[instruction].get("generator", "reference"), ours[instruction].get("generator", "model")),
+            judge.config.annotator,
+            found[place].preference,
+            dataset=theirs[instruction].get("dataset", ""),
+            reason=found[place].reason,
+            judge_top_logprobs=found[place].top_logprobs,
+            price_per_example=found[place].price,
+            time_per_example=found[place].seconds,
+        )
+        for place, instruction in enumerate(shown)
+    ]
 
 
 def _index(one: Annotation, indices: Mapping[str, int] | None, compat: Compat | None) -> int | None:

@@ -1,7 +1,7 @@
 """MMLU and MMLU-Redux predictions scored: `lco score mmlu`. No torch.
 
-A row is `{subject, id, prediction, answer, [error_type]}`. A prediction is a letter, the number of a choice from 0, or a
-text that declares a letter; null, or a text that declares none, is an unanswered question, which counts as wrong.
+A row is `{subject, id, prediction, answer, [error_type]}`. A prediction is a letter, the number of a choice from 0, or
+a text that declares a letter; null, or a text that declares none, is an unanswered question, which counts as wrong.
 """
 
 from collections.abc import Iterable, Mapping

@@ -207,6 +207,8 @@ class Grader:
         refused = refusal(answer)
         if refused is not None:
             return "skipped", refused
+        if refusal(reference) is not None:
+            return "wrong", f"the reference is {refusal(reference)}"
         equal = is_equal(answer, reference, Context(tolerance, algebra.decide))
         return ("correct" if equal else "wrong"), None if equal else algebra.reason
 

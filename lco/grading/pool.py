@@ -20,7 +20,7 @@ from typing import Any
 WORKER = Path(__file__).with_name("worker.py")
 WALL_SECONDS = 1.2
 CPU_SECONDS = 0.9
-"""On a machine that gives a worker less time than this within WALL_SECONDS, it may go on until it had as much."""
+"""On a machine that gives a worker less time than this within WALL_SECONDS, it may go on for a fifth longer."""
 MEMORY_BYTES = 1 << 30
 START_SECONDS = 120.0
 RECYCLE_AFTER = 20_000
@@ -87,7 +87,7 @@ class _Worker:
         self._write(
             {"answer": answer, "reference": reference, "wall_seconds": wall_seconds, "cpu_seconds": cpu_seconds}
         )
-        return self._read(6 * wall_seconds + 5)
+        return self._read(1.2 * wall_seconds + 5)
 
     def close(self) -> None:
         """Ends the process and its child."""
@@ -108,7 +108,7 @@ class _Worker:
         try:
             while content:
                 content = content[self._process.stdin.write(content) or 0 :]
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the pipe is broken, or closed by another thread
             raise AlgebraFailure(f"a grading process is gone ({error})") from error
 
     def _read(self, seconds: float) -> dict[str, Any]:
@@ -160,6 +160,8 @@ class AlgebraPool:
         """
         if os.getpid() != self._owner:
             raise AlgebraFailure("the pool belongs to the process that made it, not to a fork of it")
+        if self._is_closed:
+            raise AlgebraFailure("the pool is closed")
         worker = self._slots.get()
         try:
             for is_last in (False, True):

@@ -313,3 +313,14 @@ def test_failures_of_the_judge_are_asked_about_again_by_a_resumed_evaluation(doc
             evaluate(config, again)
         assert values_of(again.run_dir)["n_missing"] == 0
         assert server.asked_stats()["requests"] == 121
+
+
+def test_no_key_is_left_in_what_an_evaluation_writes(document, stage, monkeypatch, capfd):
+    monkeypatch.setenv("JUDGE_KEY", "sk-CANARY-0123456789")
+    faults = ["500", "429 0.01", "400 content_filter"]
+    with JudgeServer(by_instruction, faults) as server:
+        evaluate(EvalConfig.model_validate(judged(document, server, api_key_variable="JUDGE_KEY")), stage)
+        assert server.calls[0].headers["authorization"] == "Bearer sk-CANARY-0123456789"
+    files = [path for path in stage.run_dir.rglob("*") if path.is_file()]
+    assert files and all(b"CANARY" not in path.read_bytes() for path in files)
+    assert "CANARY" not in "".join(capfd.readouterr())

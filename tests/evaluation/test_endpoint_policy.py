@@ -17,7 +17,7 @@ SUMS = {"name": "sums", "problems": {"split": "test", "num_problems": 12, "num_t
 
 def answer(call):
     """The sum that was asked for; that of an even one is cut."""
-    terms = call.body["messages"][0]["content"].removesuffix("=").split("+")
+    terms = call.body["messages"][-1]["content"].removesuffix("=").split("+")
     total = sum(map(int, terms))
     usage = {"prompt_tokens": 10, "completion_tokens": 5}
     return Answer(f"={total}", None, usage=usage, finish_reason="length" if total % 2 == 0 else "stop")
@@ -89,7 +89,11 @@ def test_an_endpoint_that_is_down_ends_the_run(tmp_path):
             run(config, tmp_path / "run")
 
 
-def test_greedy_requests_have_no_seed_and_stop_strings_travel(tmp_path):
+def test_greedy_requests_have_no_seed_and_stop_strings_and_system_prompt_travel(tmp_path):
     with JudgeServer(answer) as server:
-        run(document(server, decodings=["greedy"], benchmarks=[SUMS | {"stop": ["\n\n"]}]), tmp_path / "run")
+        changes = {"decodings": ["greedy"], "benchmarks": [SUMS | {"stop": ["\n\n"]}], "system_prompt": "Add."}
+        run(document(server, **changes), tmp_path / "run")
+        assert {json.dumps(call.body["messages"][:-1]) for call in server.calls} == {
+            json.dumps([{"role": "system", "content": "Add."}])
+        }
         assert all("seed" not in call.body and call.body["stop"] == ["\n\n"] for call in server.calls)

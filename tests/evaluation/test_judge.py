@@ -16,6 +16,7 @@ from evaluation.judge import Comparison, Judge
 from evaluation.judge_config import JudgeConfig
 from evaluation.preferences import is_switched
 from evaluation.records import Journal
+from evaluation.scoring.alpaca_eval import judge_outputs, score_annotations
 from tests.evaluation.alpaca_files import SHARED, published_example
 from tests.evaluation.judge_server import Answer, JudgeServer
 from tests.evaluation.replay import replaying, shown
@@ -186,6 +187,34 @@ def test_a_replayed_judge_gives_the_published_preferences_through_every_trouble(
 
 def hash_of(text):
     return sum(text.encode())
+
+
+def test_outputs_that_exist_are_judged_into_annotations(tmp_path):
+    reference = [{"instruction": f"do {n}", "output": "theirs", "generator": "base", "dataset": "d"} for n in range(6)]
+    outputs = [{"instruction": f"do {n}", "output": "mine", "generator": "model"} for n in (4, 2, 0)]
+    with JudgeServer(preferring_the_model) as server, judge_of(server) as judge:
+        rows = judge_outputs(outputs, reference, judge)
+        assert [row["instruction"] for row in rows] == ["do 0", "do 2", "do 4"]
+        assert [row["preference"] for row in rows] == pytest.approx([1.9] * 3)
+        assert (rows[0]["generator_1"], rows[0]["generator_2"], rows[0]["dataset"]) == ("base", "model", "d")
+        per_row, summary = score_annotations(rows, instructions=reference)
+        assert summary["win_rate"] == pytest.approx(90) and (summary["n_total"], summary["n_missing"]) == (3, 3)
+        assert all(row["preference"] == pytest.approx(row["preference_from_logprobs"]) for row in per_row)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "complaint"),
+    [
+        ([{"instruction": "do 1", "output": "a"}] * 2, "outputs: row 1 repeats"),
+        ([{"instruction": "do 1"}], "outputs: row 0 has no text"),
+        ([{"instruction": "other", "output": "a"}], "1 instructions are not the reference's, such as 'other'"),
+    ],
+)
+def test_outputs_of_another_form_are_refused_before_any_call(outputs, complaint):
+    with JudgeServer() as server, judge_of(server) as judge:
+        with pytest.raises(ValueError, match=complaint):
+            judge_outputs(outputs, [{"instruction": "do 1", "output": "b"}], judge)
+        assert server.calls == []
 
 
 KILLED = """

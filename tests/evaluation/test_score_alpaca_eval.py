@@ -1,5 +1,7 @@
 """Figures of annotations: the published ones, and joins, gaps, shuffles and files that are not there."""
 
+import gzip
+import hashlib
 import json
 import math
 import random
@@ -7,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+import evaluation.annotations as annotations_module
 from evaluation.length_control import COEFFICIENTS
 from evaluation.scoring.alpaca_eval import score_annotations
 from tests.evaluation.alpaca_files import SHARED, made_annotations, made_files, published_example, published_files
@@ -74,8 +77,9 @@ def test_every_stored_preference_follows_from_its_stored_log_probabilities(publi
 @needs_data
 def test_shuffling_changes_nothing_by_instruction_and_points_by_row_order(published):
     rows, expected = published_example("claude-2")
+    whole = score(rows, published)["length_controlled_winrate"]
     random.Random(0).shuffle(rows)
-    assert score(rows, published)["length_controlled_winrate"] == pytest.approx(28.155, abs=0.2)
+    assert score(rows, published)["length_controlled_winrate"] == whole
     by_row = score(rows, published, compat="row-order")["length_controlled_winrate"]
     assert 34 < by_row < 36 and expected["length_controlled_winrate"] < 29
 
@@ -88,6 +92,17 @@ def test_few_rows_are_warned_of_and_stay_near(published):
         assert summary["length_controlled_winrate"] == pytest.approx(expected, abs=0.2)
         assert any("unstable" in warning for warning in summary["warnings"]) is (count < 400)
         assert summary["n_missing"] == 805 - count
+
+
+def test_alpaca_evals_own_record_of_the_reply_is_read_too():
+    top = [{"token": "m", "logprob": -0.1, "bytes": None}, {"token": "M", "logprob": -2.5, "bytes": None}]
+    reply = {"text": "m", "finish_reason": "length", "logprobs": {"content": [{"token": "m", "top_logprobs": top}]}}
+    row = {"instruction": "a", "judge_top_logprobs": {"m": -0.1, "M": -2.5}}
+    raw = {"instruction": "a", "raw_completion": reply}
+    assert score_annotations([raw])[0] == score_annotations([row])[0]
+    assert score_annotations([raw])[0][0]["preference"] is not None
+    for refused in (None, "", {}, {"logprobs": None}, {"logprobs": {"content": [{}]}}):
+        assert score_annotations([raw | {"raw_completion": refused}])[0][0]["preference"] is None
 
 
 def test_the_summary_is_json_and_names_its_model(whole):
@@ -105,6 +120,17 @@ def test_every_row_is_told_with_its_difficulty_and_fitted_preference(files, anno
     assert 100 * mean == pytest.approx(summary["length_controlled_winrate"])
     verdicts = {"win": lambda p: p > 1.5, "loss": lambda p: p < 1.5}
     assert all(verdicts[row["verdict"]](row["preference"]) for row in per_row)
+
+
+def test_the_order_of_the_rows_changes_nothing(files, annotations, whole):
+    shuffled = list(annotations)
+    random.Random(5).shuffle(shuffled)
+    per_row, summary = score_annotations(shuffled, **files.keywords(), num_resamples=0)
+    for name in ("length_controlled_winrate", "lc_fit_spread", "win_rate", "standard_error"):
+        assert summary[name] == pytest.approx(whole[1][name], abs=1e-12)
+    assert {row["index"]: row["glm_preference"] for row in per_row} == {
+        row["index"]: row["glm_preference"] for row in whole[0]
+    }
 
 
 def test_missing_rows_stay_out_and_shift_nobody(files, annotations, whole):
@@ -233,3 +259,13 @@ def test_another_compat_is_refused(annotations):
 def test_a_file_of_another_form_is_refused_by_name(annotations, name, rows, complaint):
     with pytest.raises(ValueError, match=complaint):
         score_annotations(annotations, **{name: rows})
+
+
+def test_the_published_gamed_rows_are_known_by_their_hash_packed_or_not(tmp_path, monkeypatch):
+    content = b"index,preference\n"
+    monkeypatch.setattr(annotations_module, "GAMED_BASELINE_SHA256", hashlib.sha256(content).hexdigest())
+    (tmp_path / "a.csv").write_bytes(content)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "b.csv").write_bytes(content + b"0,1\n")
+    found = {path.name: annotations_module.is_published_gamed_baseline(path) for path in tmp_path.iterdir()}
+    assert found == {"a.csv": True, "a.csv.gz": True, "b.csv": False}

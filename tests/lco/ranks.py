@@ -19,7 +19,7 @@ from lco.config import Optimizer, StageConfig
 from lco.estimation import Estimator
 from lco.memory import Limits
 from lco.optimization import Fitting
-from lco.policy import load_policy
+from lco.policy import load_trained
 from lco.prompts import load_prompts
 from lco.stage import Stage, run_stage
 from lco.train import _minibatch, fit
@@ -42,7 +42,7 @@ def measure(ways: Ways) -> dict[str, Tensor]:
     """Gradients and metrics by `algorithm/parallel/cut`, and the sampled batch by `algorithm/batch`."""
     found: dict[str, Tensor] = {}
     for name, config in ways.configs.items():
-        policy = load_policy(Path(config.policy), config)
+        policy = load_trained(Path(config.policy), config)
         estimator = Estimator(config, policy)
         batch = estimator.batch(collect(config, policy, load_prompts(config.prompts), 0))
         found[f"{name}/batch/actions"] = batch.actions_N
@@ -50,17 +50,28 @@ def measure(ways: Ways) -> dict[str, Tensor]:
         found[f"{name}/batch/behaviour"] = batch.behaviour_logprobs_N
         part = _minibatch(config.model_copy(update={"steps_per_epoch": 1}), batch, 0, 0)
         for parallel in ways.parallel:
-            policy = load_policy(Path(config.policy), config)
+            policy = load_trained(Path(config.policy), config)
             noise = torch.Generator().manual_seed(3)
             with torch.no_grad():  # away from the behaviour policy, where ratios and residuals are not trivial
                 for parameter in policy.model.parameters():
-                    parameter += 0.02 * torch.randn(parameter.shape, generator=noise)
+                    if parameter.requires_grad:
+                        parameter += 0.02 * torch.randn(parameter.shape, generator=noise)
             free = Optimizer(learning_rate=1e-30, max_grad_norm=0.0)
             fitting = Fitting(policy.model, free, 1, parallel)
             for size, seed in ways.cuts:
                 order = torch.randperm(len(part.num_tokens_B), generator=torch.Generator().manual_seed(seed))
-                metrics = fit(policy, fitting, estimator.algorithm, part.select(order), Limits(size), 0)
-                gradient = [distributed.whole(p.grad).flatten() for p in policy.model.parameters()]
+                metrics = fit(
+                    policy,
+                    fitting,
+                    estimator.algorithm,
+                    part.select(order),
+                    Limits(size, config.micro_batch_tokens),
+                    0,
+                    config.loss_chunk_tokens,
+                )
+                gradient = [
+                    distributed.whole(p.grad).flatten() for p in policy.model.parameters() if p.grad is not None
+                ]
                 found[f"{name}/{parallel}/{size}-{seed}/gradient"] = torch.cat(gradient)
                 for metric, value in metrics.items():
                     found[f"{name}/{parallel}/{size}-{seed}/{metric}"] = torch.tensor(value, dtype=torch.float64)

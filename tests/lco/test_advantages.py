@@ -18,6 +18,7 @@ from lco.advantages import (
     top_k_support,
     z_scored,
 )
+from lco.targets import optimal_logits
 from tests.lco.cases import V, randn
 
 
@@ -215,3 +216,23 @@ def test_a_step_that_nothing_divides_loses_even_what_lies_outside_its_support():
     values = torch.full((1, 3), 0.4)
     shift, divisor = shift_and_divisor(values, None, center=False, scale="per-step", std_floor=0.0)
     assert ((torch.tensor([[7.0]]) - shift) / divisor).item() == 0.0
+
+
+def test_z_scoring_turns_noise_into_a_moved_target(generator):
+    """A reward model that is indifferent (sd 1e-3) at a step where the policy is 98 % sure, beta 0.1."""
+    policy = torch.tensor([0.98, 0.01, 0.005, 0.003, 0.002], dtype=torch.float64).log()
+    noise = randn(generator, 4000, 5, scale=1e-3)
+
+    def share_moved(advantages):
+        return (optimal_logits(policy, advantages, 0.1).argmax(-1) != 0).double().mean().item()
+
+    assert share_moved(normalize(noise)) == pytest.approx(0.68, abs=0.04)
+    assert share_moved(normalize(noise, scale="none")) == share_moved(normalize(noise, std_floor=0.1)) == 0.0
+
+
+def test_an_advantage_of_one_column_is_no_mask_of_the_vocabulary(generator):
+    logits, values = randn(generator, 4, V), torch.tensor([1.0, -1.0, 2.0, -2.0], dtype=torch.float64)
+    wide = sparse(torch.tensor([0, 1, 2, 3]), values, V)
+    assert logits[wide > 0].shape == (2,)
+    with pytest.raises(IndexError):
+        logits[values[:, None] > 0]

@@ -1,12 +1,16 @@
 """The analyses as commands: files, numbers, and the phenomena that the paper's figures show."""
 
+import inspect
 import itertools
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
+from api.cli import ANALYSES
 from lco.analysis import convexity, dynamics, theory
 from lco.analysis.toy import hessians, objectives, slope, step_batch
 from tests.lco.cases import V, randn
@@ -165,3 +169,12 @@ def test_a_loss_without_curvature_has_a_hessian_of_0(generator):
     now = randn(generator, 3, V)
     assert torch.equal(hessians(lambda z: z.sum(-1), now), torch.zeros(3, V, V, dtype=torch.float64))
     torch.testing.assert_close(slope(lambda z: z.sum(-1), now), torch.ones(3, V, dtype=torch.float64))
+
+
+def test_the_page_names_every_analysis_and_every_option():
+    page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
+    assert re.findall(r"^    lco analyze (\w+) OUT_DIR", page, re.M) == list(ANALYSES)
+    for name in ANALYSES:
+        assert f"## {name}" in page
+    for option in re.findall(r'add_argument\("(--[a-z-]+)"', inspect.getsource(dynamics.main)):
+        assert f"`{option}" in page, option

@@ -1,6 +1,7 @@
 """The distillation baselines against direct forms, in float64; what they add to sampling, scoring and weights."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,18 @@ def test_the_weights_of_a_mixture_are_refused_where_sampling_is_not_at_temperatu
     with pytest.raises(ValidationError, match="sampling: the weights of `teacher_mix`"):
         config_of("minillm", sampling={"temperature": 0.6})
     config_of("minillm-alone", sampling={"temperature": 0.6})
+
+
+def test_mixing_the_student_with_itself_is_only_b_times_the_forward_divergence(generator):
+    """What the authors' trainer does; ours mixes with the teacher and pulls elsewhere."""
+    student, teacher, share = randn(generator, 5, V), randn(generator, 5, V).log_softmax(-1), 0.3
+
+    def of_one_mixture(logits):
+        log_probs = logits.log_softmax(-1)
+        mixture = torch.logaddexp(log_probs + math.log(share), log_probs + math.log1p(-share))
+        return share * kl_divergence(teacher, mixture) + (1 - share) * kl_divergence(log_probs, mixture)
+
+    forward = share * (student.softmax(-1) - teacher.exp())
+    torch.testing.assert_close(gradient(of_one_mixture, student), forward)
+    ours = gradient(lambda logits: jensen_shannon(teacher, logits.log_softmax(-1), share), student)
+    assert (ours - forward).abs().max() > 0.01

@@ -3,11 +3,15 @@
 import json
 import signal
 import time
+from itertools import chain
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from lco import distributed
 from lco.manifest import read_manifest
 from lco.stage import EXIT_STOPPED, EXIT_USER
 from tests.lco.launcher import metrics, records
@@ -17,6 +21,31 @@ from tests.lco.union import ALGORITHMS
 pytestmark = pytest.mark.timeout(600)
 
 CUTS = ((3, 0), (16, 1))
+RUNS: dict[str, tuple[str, dict]] = {name: (name, {}) for name in ALGORITHMS} | {
+    "adapter": ("lco-kld", {"adapter": {"rank": 2}}),
+    "memory": ("lco-kld", {"gradient_checkpointing": True, "loss_chunk_tokens": 7, "micro_batch_tokens": 40}),
+}
+"""Name -> the algorithm and further fields of its run: what changes how a model is held, or how a loss is made."""
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 7))
+def test_every_piece_is_dealt_to_one_process_and_all_have_as_many_rounds(num_items, size, num_processes):
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(distributed, "count", lambda: num_processes)
+        pieces = distributed.cut(list(range(num_items)), size)
+        hands = []
+        for rank in range(num_processes):
+            patches.setattr(distributed, "rank", lambda rank=rank: rank)
+            hands.append(distributed.rounds(pieces))
+    assert list(chain(*pieces)) == list(range(num_items)), "in order"
+    assert max(map(len, pieces)) <= size
+    assert len({len(hand) for hand in hands}) == 1
+    mine = [[piece for piece, is_mine in hand if is_mine] for hand in hands]
+    assert sorted(chain(*mine)) == pieces
+    assert max(map(len, mine)) - min(map(len, mine)) <= 1
+    if num_items % num_processes == 0:
+        assert all(mine), "nobody is idle"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +53,10 @@ def measured(config_of, launcher, tmp_path_factory) -> dict[str, torch.Tensor]:
     """What two gloo processes found for every algorithm, with DDP and with FSDP2; one start for all of them."""
     directory = tmp_path_factory.mktemp("ranks")
     ways = Ways(
-        device="cpu", configs={name: config_of(name) for name in ALGORITHMS}, parallel=("ddp", "fsdp2"), cuts=CUTS
+        device="cpu",
+        configs={name: config_of(of, **changes) for name, (of, changes) in RUNS.items()},
+        parallel=("ddp", "fsdp2"),
+        cuts=CUTS,
     )
     path = directory / "ways.json"
     path.write_text(ways.model_dump_json())
@@ -33,10 +65,10 @@ def measured(config_of, launcher, tmp_path_factory) -> dict[str, torch.Tensor]:
     return load_file(directory / "run" / MEASURED)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", RUNS)
 def test_loss_and_gradient_of_two_processes_are_those_of_one(config_of, measured, name):
     """Whatever the micro-batch, the order, and how the model is held."""
-    alone = measure(Ways(device="cpu", configs={name: config_of(name)}, cuts=((16, 9),)))
+    alone = measure(Ways(device="cpu", configs={name: config_of(RUNS[name][0], **RUNS[name][1])}, cuts=((16, 9),)))
     expected = {key.rpartition("16-9/")[2]: value for key, value in alone.items() if "16-9/" in key}
     scale = expected["gradient"].abs().max()
     assert scale > 0
@@ -80,6 +112,8 @@ def stages(config_of, tiny_model, tmp_path) -> dict[str, dict]:
     validation = {"prompts": sums | {"split": "test", "num_problems": 4}, "max_tokens": 6, "every_steps": 3}
     return {
         "lco.train": run_of(config_of("lco-kld", iterations=4, validation=validation)),
+        "lco.train of a critic": run_of(config_of("ppo-critic", iterations=3)),
+        "lco.train of an adapter": run_of(config_of("lco-kld", iterations=3, adapter={"rank": 2})),
         "lco.sft": common
         | {"policy": str(tiny_model), "prompts": sums, "steps": 6, "batch_size": 7, "validation": validation},
         "lco.dpo": common | {"policy": str(tiny_model), "pairs": str(pairs), "batch_size": 5, "nll_weight": 0.1},
@@ -87,9 +121,12 @@ def stages(config_of, tiny_model, tmp_path) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("module", ["lco.train", "lco.sft", "lco.dpo"])
-def test_a_run_of_two_processes_is_the_run_of_one(module, parallel, config_of, tiny_model, launcher, tmp_path):
-    config = stages(config_of, tiny_model, tmp_path)[module] | {"parallel": parallel}
+@pytest.mark.parametrize(
+    "stage", ["lco.train", "lco.train of a critic", "lco.train of an adapter", "lco.sft", "lco.dpo"]
+)
+def test_a_run_of_two_processes_is_the_run_of_one(stage, parallel, config_of, tiny_model, launcher, tmp_path):
+    module = stage.partition(" ")[0]
+    config = stages(config_of, tiny_model, tmp_path)[stage] | {"parallel": parallel}
     assert launcher.run(module, config, tmp_path / "one") == 0
     ranks = launcher.start_ranks(2, module, config, tmp_path / "two")
     assert [rank.wait() for rank in ranks] == [0, 0], "\n".join(rank.log.read_text() for rank in ranks)
@@ -118,10 +155,16 @@ def test_pairs_of_two_processes_are_those_of_one(tiny_model, config_of, launcher
     assert (one.directory / "pairs.jsonl").read_bytes() == (two.directory / "pairs.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize(("first", "second"), [(2, 2), (2, 1), (1, 2)])
-def test_a_stopped_run_resumes_with_another_number_of_processes(first, second, config_of, launcher, tmp_path):
+@pytest.mark.parametrize(
+    ("first", "second", "name", "changes"),
+    [(2, 2, "lco-kld", {}), (2, 1, "ppo-critic", {}), (1, 2, "lco-kld", {"adapter": {"rank": 2}})],
+    ids=["2-2", "2-1-critic", "1-2-adapter"],
+)
+def test_a_stopped_run_resumes_with_any_number_of_processes(
+    first, second, name, changes, config_of, launcher, tmp_path
+):
     """Sharded while it is stopped, so that the checkpoint must be whole. One process is asked to stop; all do."""
-    config = run_of(config_of("lco-kld", iterations=8, parallel="fsdp2"))
+    config = run_of(config_of(name, iterations=8, parallel="fsdp2", **changes))
     ranks = launcher.start_ranks(first, "lco.train", config, tmp_path / "first")
     ranks[-1].wait_for("progress")
     ranks[-1].signal(signal.SIGTERM)

@@ -72,3 +72,17 @@ def test_a_run_stopped_inside_an_iteration_resumes_on_a_gpu(config_of, tmp_path)
     assert sorted(found) == sorted(expected)
     for step, values in expected.items():
         assert found[step] == pytest.approx(values, rel=1e-2, abs=1e-4), step
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_a_run_of_two_gpus_is_the_run_of_one(config_of, launcher, tmp_path, parallel):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    config = config_of("lco-kld", device="cuda", parallel=parallel).model_dump(mode="json")
+    assert launcher.run("lco.train", config, tmp_path / "one") == 0
+    ranks = launcher.start_ranks(2, "lco.train", config, tmp_path / "two")
+    assert [rank.wait() for rank in ranks] == [0, 0], "\n".join(rank.log.read_text() for rank in ranks)
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for step, values in one.items():
+        assert two[step] == pytest.approx(values, rel=1e-2, abs=1e-4), step

@@ -1,5 +1,6 @@
 """`docs/method.md` against the code: what it names exists, and its defaults are the defaults."""
 
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -30,6 +31,46 @@ def test_every_function_that_the_page_names_exists():
     assert len(named) > 15
     for module, name in named:
         assert hasattr(importlib.import_module(f"lco.{module}"), name), f"{module}.{name}"
+
+
+def _rows():
+    """Rows of the table of equations: number or lemma, what it is, names of functions, names of tests."""
+    found = []
+    for line in PAGE.partition("## Equations")[2].partition("## ")[0].splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 7 and (functions := re.findall(r"`\w+\.(\w+)`", cells[3])):
+            found.append((cells[1].rstrip(" *"), cells[2], functions, re.findall(r"`(test_\w+)`", cells[4])))
+    return found
+
+
+ROWS = pytest.mark.parametrize(("title", "what", "functions", "tests"), _rows(), ids=[row[0] for row in _rows()])
+BODIES = {
+    node.name: ast.unparse(node)
+    for path in Path(__file__).parent.glob("test_*.py")
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.FunctionDef)
+}
+
+
+@ROWS
+def test_every_test_of_a_row_is_about_one_of_its_functions(title, what, functions, tests):
+    """It names one, or the algorithm of one, or reads the table of losses or the numbers of `lco.analysis.theory`."""
+    known = {*functions, *(name.replace("_", "-") for name in functions), "LOSSES", "numbers"}
+    assert tests
+    for test in tests:
+        text = BODIES[test]
+        assert any(re.search(rf"(?:\b|_){re.escape(name)}\b", text) for name in known), f"{test}: none of {functions}"
+
+
+@ROWS
+def test_a_test_of_every_row_has_the_rows_number_in_its_name(title, what, functions, tests):
+    if title.startswith("Lemma"):
+        words = {title.lower().replace(" ", "_").replace(".", "_"), "convex"}
+    else:
+        first, _, last = title.partition("-")
+        words = {f"eq{number}_" for number in range(int(first), int(last or first) + 1)} | {"hessians_are_those_of_the"}
+        words |= {f"proposition_4_{number}_" for number in re.findall(r"Proposition 4\.(\d)", what)}
+    assert any(word in test for word in words for test in tests), f"none of {sorted(words)} in {tests}"
 
 
 def test_every_equation_of_the_losses_and_advantages_has_a_row():

@@ -7,6 +7,7 @@ from lco.advantage_config import SparseAdvantage
 from lco.advantages import dense_dpo, dense_logprob, reference_kl_advantages, top_k_support
 from lco.algorithms import LcoKld, LcoLch, LcoMse, TopKSupport
 from lco.log_probs import kl_divergence
+from lco.losses import LOSSES
 from lco.targets import fitted_and_target, gauged, optimal_log_probs, optimal_logits, target_log_probs, token_beta
 from tests.lco.cases import V, log_tail, randn, token_batch
 
@@ -201,3 +202,17 @@ def test_current_anchor_leaves_a_constant_residual(generator, config_type, gauge
     batch = token_batch(randn(generator, 4, V), advantages, torch.zeros(4, dtype=torch.long))
     config = config_type(advantage=SPARSE, beta=0.5, support={"name": "full"}, anchor="current", gauge=gauge)
     torch.testing.assert_close(residuals(randn(generator, 4, V), batch, config), -advantages / 0.5)
+
+
+@pytest.mark.parametrize("beta", [0.1, 1e-3])
+def test_a_support_needs_no_fill_that_a_small_beta_could_overflow(generator, beta):
+    assert torch.isinf(torch.tensor(-100.0).half() / torch.tensor(1e-3).half()), "the fill that is not there"
+    old, advantages = randn(generator, 20, V).float(), randn(generator, 20, V).float()
+    actions = torch.zeros(20, dtype=torch.long)
+    ids, valid = top_k_support([old], 3, actions)
+    batch = token_batch(old, advantages, actions, ids_NK=ids, valid_NK=valid, tail_advantages_N=torch.zeros(20))
+    config = LcoKld(advantage=SPARSE, beta=beta, support=TOP_3, outside="zero-mass")
+    logits = old.clone().requires_grad_(True)
+    loss = LOSSES[LcoKld](logits, batch, config).sum()
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
