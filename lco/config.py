@@ -141,6 +141,8 @@ class ExactAnswer(Config):
     name: Literal["exact-answer"] = "exact-answer"
     extraction: Extraction = "boxed"
     """How the final answer is found in the completion."""
+    comparison: Comparison = "exact"
+    """How it is compared with the reference: `exact` by number or text; `math` by formulas too, in processes apart."""
     correct: float = 1.0
     """Reward of an equal answer."""
     incorrect: float = -1.0
@@ -237,6 +239,8 @@ class Validation(Config):
     """The problems: a split or file of their own."""
     extraction: Extraction = "boxed"
     """How the final answer is found in the completion."""
+    comparison: Comparison = "exact"
+    """How it is compared with the reference: `exact` by number or text; `math` by formulas too, in processes apart."""
     max_tokens: PositiveInt = 256
     """Longest completion."""
     every_steps: PositiveInt = 10
@@ -360,6 +364,8 @@ class PairsConfig(StageConfig):
     """Most pairs kept of one prompt. Prompts whose completions are all correct or all wrong give none."""
     extraction: Extraction = "boxed"
     """How the final answer is found in the completion."""
+    comparison: Comparison = "exact"
+    """How it is compared with the reference: `exact` by number or text; `math` by formulas too, in processes apart."""
     shuffle_preferences: bool = False
     """Swap chosen and rejected at random: the control in which a reward model can learn nothing."""
 
