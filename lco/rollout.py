@@ -37,6 +37,8 @@ class Rollout:
     """Of each step, from a step verifier; empty where the completion is judged as a whole."""
     step_tokens: tuple[int, ...] = ()
     """Tokens of each step; together all of the completion's."""
+    is_timed_out: bool = False
+    """The answer took the grader too much time or memory; it counts as incorrect."""
 
 
 @dataclass(slots=True, kw_only=True)
