@@ -3,6 +3,7 @@
 Rows go in and out as plain JSON, so that outputs judged here can be analysed there and the other way round. No torch.
 """
 
+import gzip
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,8 +129,10 @@ def _integer(value: Any) -> int | None:
 
 
 def is_published_gamed_baseline(path: Path) -> bool:
-    """Whether a file is the `df_gamed.csv` that the published numbers were made with."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() == GAMED_BASELINE_SHA256
+    """Whether a file, packed with gzip or not, is the `df_gamed.csv` that the published numbers were made with."""
+    content = path.read_bytes()
+    content = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
+    return hashlib.sha256(content).hexdigest() == GAMED_BASELINE_SHA256
 
 
 def outputs_by_instruction(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -2,9 +2,19 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
-from lco.config import Config
+from evaluation.data import checked_source
+from lco.config import Config, Source
+
+DatasetSource = Annotated[
+    str,
+    Source("data", is_hub_allowed=True),
+    Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$"),
+    AfterValidator(checked_source),
+]
+"""Rows of a data set (JSON, JSON Lines, CSV, each also .gz, or Parquet): a path, over HTTP `job:NAME` or
+`data:RELATIVE/PATH`; or `hub:ORG/NAME@REVISION/PATH`, one file of a public data set at a pinned revision."""
 
 StopString = Annotated[str, Field(min_length=1, max_length=64)]
 

@@ -10,6 +10,8 @@ from evaluation.benchmark_config import BenchmarkBase
 from evaluation.endpoint_config import EndpointConfig
 from evaluation.judge_config import AlpacaEval2Benchmark
 from evaluation.math_config import Aime24Benchmark, Amc23Benchmark, Math500Benchmark, MinervaMathBenchmark
+from evaluation.mmlu_config import MmluBenchmark, MmluReduxBenchmark
+from evaluation.qa_feedback_config import QaFeedbackBenchmark
 from lco.config import Config, Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
@@ -76,7 +78,10 @@ BenchmarkConfig = Annotated[
     | Amc23Benchmark
     | MinervaMathBenchmark
     | Aime24Benchmark
-    | AlpacaEval2Benchmark,
+    | AlpacaEval2Benchmark
+    | MmluBenchmark
+    | MmluReduxBenchmark
+    | QaFeedbackBenchmark,
     Field(discriminator="name"),
 ]
 

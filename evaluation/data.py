@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lco.config import HUB
 from lco.prompts import read_jsonl
 
 _HUB = re.compile(
@@ -63,11 +64,9 @@ def locate(source: str) -> Path:
     Raises:
         ValueError: the source has another form, or the file cannot be had.
     """
-    if not source.startswith("hub:"):
+    if not source.startswith(HUB):
         return Path(source)
-    match = _HUB.fullmatch(source)
-    if match is None or ".." in match["path"].split("/"):
-        raise ValueError(f"{source!r} is no hub source; write hub:ORG/NAME@<40-hex revision>/PATH/IN/REPO")
+    match = _hub_parts(source)
     from huggingface_hub import hf_hub_download
 
     try:
@@ -76,6 +75,24 @@ def locate(source: str) -> Path:
         )
     except Exception as error:  # the hub's client raises errors of several libraries
         raise ValueError(f"{source}: cannot be downloaded ({type(error).__name__}: {error})") from error
+
+
+def checked_source(source: str) -> str:
+    """A source as it is, once its form is known to be right: a hub source names a revision that cannot change.
+
+    Raises:
+        ValueError: it begins with `hub:` and has another form.
+    """
+    if source.startswith(HUB):
+        _hub_parts(source)
+    return source
+
+
+def _hub_parts(source: str) -> re.Match[str]:
+    match = _HUB.fullmatch(source)
+    if match is None or ".." in match["path"].split("/"):
+        raise ValueError(f"{source!r} is no hub source; write hub:ORG/NAME@<40-hex revision>/PATH/IN/REPO")
+    return match
 
 
 def find_file(directory: Path, names: Iterable[str]) -> Path:

@@ -47,9 +47,8 @@ _LOST = frozenset({"timeout", "cut", "garbage", "too_large"})
 class _Unusable(Exception):
     """A try without a usable answer."""
 
-    def __init__(self, reason: str, *, is_ours: bool = True, retry_after: float | None = None) -> None:
-        self.reason, self.retry_after = reason, retry_after
-        self.is_outage = is_ours
+    def __init__(self, reason: str, *, is_outage: bool = True, retry_after: float | None = None) -> None:
+        self.reason, self.is_outage, self.retry_after = reason, is_outage, retry_after
         super().__init__(reason)
 
 
@@ -202,9 +201,12 @@ class Endpoint:
                 else:
                     self._breaker.succeeded()
             return started, failure
-        except BaseException:
+        except BaseException as error:
             with self._lock:
-                self._breaker.abandoned(is_probe)
+                if isinstance(error, EndpointFailure | EndpointRejected):
+                    self._breaker.succeeded()  # it answers, if only this call with a refusal
+                else:
+                    self._breaker.abandoned(is_probe)
             raise
         finally:
             self.budget.settle(highest, price)
@@ -278,7 +280,7 @@ class Endpoint:
             return EndpointRejected(f"{self._host}: {shown}: check key, model, address and credit of the endpoint")
         if status == 429 or status >= 500 or status in _RETRIED:
             reason = "rate_limited" if status == 429 else f"http_{status}"
-            return _Unusable(reason, is_ours=status >= 500, retry_after=_retry_after(error.response.headers))
+            return _Unusable(reason, is_outage=status >= 500, retry_after=_retry_after(error.response.headers))
         return EndpointFailure(f"rejected_{code or status}", self._host)
 
     def _count(self, reply: Reply | None, **counts: int) -> None:

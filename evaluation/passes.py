@@ -124,9 +124,9 @@ def passes_of(config: EvalConfig) -> Iterator[Pass]:
 
 
 def configured(config: Config) -> dict[str, Any]:
-    """A configuration as JSON without what decides no number: where data lies, and how patiently a server is asked.
+    """A configuration as JSON without what decides no number: places of data and models, patience with servers.
 
-    The same data elsewhere is the same benchmark; its rows have a hash of their own.
+    The same data or model elsewhere is the same benchmark; rows and weights have hashes of their own.
     """
     document: dict[str, Any] = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
@@ -135,7 +135,7 @@ def configured(config: Config) -> dict[str, Any]:
             *field.metadata,
             *(m for part in get_args(field.annotation) for m in getattr(part, "__metadata__", ())),
         ]
-        if any(isinstance(mark, Operational) or (isinstance(mark, Source) and mark.kind == "data") for mark in marks):
+        if any(isinstance(mark, Operational | Source) for mark in marks):
             del document[name]
         elif isinstance(value, Config):
             document[name] = configured(value)

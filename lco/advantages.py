@@ -229,11 +229,18 @@ def shift_and_divisor(
     The divisor of a step that would be divided by 0 is infinite: such a step keeps no advantage.
     """
     mean, std = support_moments(advantages, support)
+    has_any = torch.ones_like(std) if support is None else support.any(-1, keepdim=True).to(std.dtype)
+    return scaling(mean, std, has_any, center=center, scale=scale, std_floor=std_floor)
+
+
+def scaling(
+    mean: Tensor, std: Tensor, has_any: Tensor, *, center: bool, scale: str, std_floor: float
+) -> tuple[Tensor, Tensor]:
+    """`shift_and_divisor` from the moments of each step; `has_any` is 1 for one with a known entry, else 0."""
     shift = mean if center else torch.zeros_like(mean)
     if scale == "none":
         return shift, torch.ones_like(std)
     if scale == "global":
-        has_any = torch.ones_like(std) if support is None else support.any(-1, keepdim=True).to(std.dtype)
         std = (((std**2) * has_any).sum() / has_any.sum().clamp(min=1)).sqrt().expand_as(std)
     divisor = std.clamp(min=std_floor)
     return shift, divisor.masked_fill(divisor == 0, torch.inf)

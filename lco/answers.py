@@ -1,20 +1,22 @@
-"""Final answers: found in a completion, compared with a reference without any process. No torch.
+"""Final answers: found in a completion, compared with a reference; for rewards, pairs and validation. No torch.
 
-Model text is untrusted: it can be wrong, it cannot raise, and nothing of it is ever evaluated as code. This is the
-comparison `exact`; `lco.grading.grader` is the comparison `math`, which reads formulas too.
+Model text is untrusted: it can be wrong, it cannot raise, and nothing of it is ever evaluated as code. The comparison
+`exact` is here and needs no process; `math` is that of `lco.grading.grader`, which benchmarks use.
 """
 
 import re
 from fractions import Fraction
 
-from lco.config import Extraction
+from lco.config import Comparison, Extraction
 from lco.grading.extraction import EXTRACTIONS, extract_boxed, extract_final_number, extract_last_equals
 from lco.grading.grade import Grade, Verdict
+from lco.grading.grader import shared_grader
 from lco.grading.screen import MAX_CHARACTERS as MAX_ANSWER_CHARACTERS
 
 __all__ = [
     "EXTRACTIONS",
     "Grade",
+    "GraderFailure",
     "Verdict",
     "extract_boxed",
     "extract_final_number",
@@ -23,6 +25,11 @@ __all__ = [
     "is_equivalent",
     "parse_number",
 ]
+
+
+class GraderFailure(RuntimeError):
+    """Our side failed to grade: a process that does not start, a library that is missing."""
+
 
 MAX_ANSWER_DIGITS = 4000  # CPython refuses to read an integer of more than 4,300 digits
 MAX_EXPONENT = 10_000
@@ -59,8 +66,17 @@ def is_equivalent(answer: str, reference: str) -> bool:
     return "".join(answer.split()) == "".join(reference.split())
 
 
-def grade(completion: str, reference: str, extraction: Extraction) -> Grade:
-    """Extracts the completion's final answer and compares it with the reference."""
+def grade(completion: str, reference: str, extraction: Extraction, comparison: Comparison = "exact") -> Grade:
+    """Extracts the completion's final answer and compares it with the reference.
+
+    Raises:
+        GraderFailure: the comparison is `math` and our side fails: there is no verdict to go on with.
+    """
+    if comparison == "math":
+        graded = shared_grader().grade(completion, reference, extraction)
+        if graded.verdict == "error":
+            raise GraderFailure(f"an answer could not be graded: {graded.reason}")
+        return graded
     extracted = EXTRACTIONS[extraction](completion)
     if extracted is None:
         return Grade(None, "no_answer")

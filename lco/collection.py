@@ -89,6 +89,7 @@ def _sampled(config: TrainConfig, policy: Policy, prompts: list[Prompt], name: t
             is_correct=verdict.is_correct,
             step_rewards=verdict.step_rewards,
             step_tokens=verdict.step_tokens,
+            is_timed_out=verdict.is_timed_out,
         )
         for prompt, ids, completion_ids, text, verdict in zip(
             chosen, prompt_ids, completions, texts, verdicts, strict=True

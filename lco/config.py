@@ -33,7 +33,11 @@ class Source:
     """Marks a string field that names an input: what the platform resolves to a path before a run starts."""
 
     kind: Literal["model", "reward-model", "data", "completions"]
+    is_hub_allowed: bool = False
+    """A value that begins with `hub:` names a file at a pinned revision of a public data set: nothing to resolve."""
 
+
+HUB = "hub:"
 
 _SOURCE = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
 
@@ -56,7 +60,8 @@ def sources(config: Config, pointer: tuple[str, ...] = ()) -> Iterator[tuple[tup
         value = getattr(config, name)
         here = (*pointer, name)
         if isinstance(value, str) and (source := _source_of(field)) is not None:
-            yield here, source, value
+            if not (source.is_hub_allowed and value.startswith(HUB)):
+                yield here, source, value
         elif isinstance(value, Config):
             yield from sources(value, here)
         elif isinstance(value, list | tuple):
@@ -136,6 +141,8 @@ class ExactAnswer(Config):
     name: Literal["exact-answer"] = "exact-answer"
     extraction: Extraction = "boxed"
     """How the final answer is found in the completion."""
+    comparison: Comparison = "exact"
+    """How it is compared with the reference: `exact` by number or text; `math` by formulas too, in processes apart."""
     correct: float = 1.0
     """Reward of an equal answer."""
     incorrect: float = -1.0
@@ -232,6 +239,8 @@ class Validation(Config):
     """The problems: a split or file of their own."""
     extraction: Extraction = "boxed"
     """How the final answer is found in the completion."""
+    comparison: Comparison = "exact"
+    """How it is compared with the reference: `exact` by number or text; `math` by formulas too, in processes apart."""
     max_tokens: PositiveInt = 256
     """Longest completion."""
     every_steps: PositiveInt = 10
@@ -284,7 +293,8 @@ class TrainingStageConfig(StageConfig):
     `micro_batch_size` holds as well."""
     loss_chunk_tokens: NonNegativeInt = 0
     """Tokens that head and loss are applied to at a time, so that no tensor of all tokens by the vocabulary exists; 0
-    takes a micro-batch's tokens at once. Changes memory and speed, and the gradient only in its last bits."""
+    takes a micro-batch's tokens at once. Targets over the whole vocabulary are kept as hidden states. Changes memory
+    and speed, and the gradient only in its last bits."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """Where several processes train: the whole model on each (`ddp`), or its parameters, gradients and optimizer state
     sharded over them (`fsdp2`). The numbers are the same."""
@@ -354,6 +364,8 @@ class PairsConfig(StageConfig):
     """Most pairs kept of one prompt. Prompts whose completions are all correct or all wrong give none."""
     extraction: Extraction = "boxed"
     """How the final answer is found in the completion."""
+    comparison: Comparison = "exact"
+    """How it is compared with the reference: `exact` by number or text; `math` by formulas too, in processes apart."""
     shuffle_preferences: bool = False
     """Swap chosen and rejected at random: the control in which a reward model can learn nothing."""
 

@@ -163,6 +163,8 @@ def rollout_metrics(rollouts: list[Rollout], batch: Batch, group_size: int) -> d
         "train/advantage_std": advantages_N.std().item() if len(advantages_N) > 1 else 0.0,
         "train/advantage_max": advantages_N.abs().max().item(),
     }
+    if num_timed_out := sum(rollout.is_timed_out for rollout in rollouts):
+        metrics["train/grader_timeout"] = num_timed_out / count
     if group_size > 1:
         is_flat_G = rewards_GB.amax(1) == rewards_GB.amin(1)
         metrics["train/zero_std_groups"] = is_flat_G.double().mean().item()

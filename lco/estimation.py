@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,13 +22,14 @@ from lco.advantages import (
     group_normalized,
     leave_one_out,
     overlong_penalty,
+    scaling,
     shift_and_divisor,
     sparse,
     sparse_fill,
     without_outliers,
     z_scored,
 )
-from lco.algorithms import Algorithm, LcoConfig, LcoKld, TrainConfig
+from lco.algorithms import Algorithm, LcoConfig, LcoKld, LcoLogitConfig, TrainConfig
 from lco.baselines import (
     ClipCov,
     Dapo,
@@ -43,13 +45,14 @@ from lco.critic import Critic
 from lco.decoding import MixedPolicy
 from lco.diagnostics import raw_spread, support_metrics
 from lco.distillation import later_log_ratios
+from lco.head import chunks
 from lco.log_probs import mixture_log_probs
 from lco.policy import Policy
 from lco.policy_gradients import marked_tokens, sequence_sums
 from lco.reward_config import StepVerifier
 from lco.reward_history import RewardHistory
-from lco.rollout import Batch, Rollout, Support
-from lco.scoring import Scorer
+from lco.rollout import Batch, Rollout, States, Support
+from lco.scoring import Scorer, moments
 from lco.seeds import derived_seed, uniforms
 
 AdvantageFunction = Callable[[list[Rollout], Batch], Tensor]
@@ -77,7 +80,7 @@ class Estimator:
         self._advantages = advantages
         self.config = config
         self.policy = policy
-        self.scorer = Scorer(config, policy)
+        self.scorer = Scorer(config, policy, may_keep_states=advantages is None)
         advantage = config.algorithm.advantage
         self.critic = Critic(config, advantage, policy.memory) if isinstance(advantage, GaeAdvantage) else None
         """The critic that generalised advantages are made with; None where there is none."""
@@ -149,7 +152,9 @@ class Estimator:
             draw = uniforms([derived_seed(self.config.seed, "marked", iteration)], len(batch.actions_N))[0]
             uniforms_N = torch.from_numpy(draw).to(self.policy.device)
             batch.is_marked_N = marked_tokens(batch.behaviour_logprobs_N, batch.advantages_N, algorithm, uniforms_N)
-        if isinstance(algorithm, LcoConfig):
+        if isinstance(algorithm, LcoConfig) and batch.states is not None:
+            self._scale(batch, batch.states, algorithm)
+        elif isinstance(algorithm, LcoConfig):
             support = batch.support
             assert support is not None
             if isinstance(advantage, SampledAdvantage) and not is_dense:
@@ -298,16 +303,65 @@ class Estimator:
             case "reward":
                 return rewards_B
 
+    def _scale(self, batch: Batch, states: States, algorithm: LcoConfig) -> None:
+        """Settles how the advantages of kept states will be normalised."""
+        if isinstance(algorithm.advantage, SampledAdvantage):
+            vocab_size = self.policy.vocab_size
+            found = []
+            for rows in chunks(len(batch.actions_N), self.config.loss_chunk_tokens):
+                some = batch.tokens(rows)
+                found.append(moments(_over_vocabulary(some, algorithm, vocab_size)[0]))
+            for name in found[0]:
+                setattr(states, name, torch.cat([part[name] for part in found]))
+        ones_N = torch.ones_like(states.std_N)
+        states.shift_N, states.divisor_N = scaling(
+            states.mean_N,
+            states.std_N,
+            ones_N,
+            center=algorithm.center,
+            scale=algorithm.scale,
+            std_floor=algorithm.std_floor,
+        )
+        furthest_N = torch.maximum(
+            (states.largest_N - states.shift_N).abs(), (states.smallest_N - states.shift_N).abs()
+        )
+        self.statistics = {
+            "train/advantage_std_steps": states.std_N.mean().item(),
+            "train/advantage_max": (furthest_N / states.divisor_N).max().item(),
+        }
+        if isinstance(algorithm, LcoLogitConfig) and algorithm.gate_threshold < 0:
+            self.statistics["train/gated"] = states.is_agreed_N.double().mean().item()
+
+    @torch.no_grad()
+    def prepared(self, batch: Batch) -> Batch:
+        """The batch with its support: as it is, or made of the states that are kept in its place."""
+        states = batch.states
+        if states is None:
+            return batch
+        support = self.scorer.support(batch)
+        batch = replace(batch, support=support, states=None)
+        if isinstance(self.algorithm, LcoConfig):
+            if isinstance(self.algorithm.advantage, SampledAdvantage):
+                self._spread(batch, support, self.algorithm)
+            support.advantages_NK = (support.advantages_NK - states.shift_N[:, None]) / states.divisor_N[:, None]
+        return batch
+
     def _spread(self, batch: Batch, support: Support, algorithm: LcoConfig) -> None:
         """Puts sampled-token advantages onto the support."""
-        sampled_N, others_N = sparse_fill(batch.advantages_N, batch.behaviour_logprobs_N, algorithm.sparse_fill)
         if support.ids_NK is None:
             vocab_size = support.behaviour_logits_NK.shape[1]
-            support.advantages_NK = sparse(batch.actions_N, sampled_N - others_N, vocab_size) + others_N[:, None]
+            support.advantages_NK, others_N = _over_vocabulary(batch, algorithm, vocab_size)
         else:
+            sampled_N, others_N = sparse_fill(batch.advantages_N, batch.behaviour_logprobs_N, algorithm.sparse_fill)
             is_action_NK = support.ids_NK == batch.actions_N[:, None]
             support.advantages_NK = torch.where(is_action_NK, sampled_N[:, None], others_N[:, None])
         support.tail_advantages_N = others_N
+
+
+def _over_vocabulary(batch: Batch, algorithm: LcoConfig, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Sampled-token advantages over the vocabulary, `[N, V]`, and that of the tokens not sampled, `[N]`."""
+    sampled_N, others_N = sparse_fill(batch.advantages_N, batch.behaviour_logprobs_N, algorithm.sparse_fill)
+    return sparse(batch.actions_N, sampled_N - others_N, vocab_size) + others_N[:, None], others_N
 
 
 def _steps(rollouts: list[Rollout], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -179,6 +179,12 @@ METRICS: dict[str, Metric] = {
         "`completions/max_length`; `response_length/max`",
         "an iteration's first",
     ),
+    "train/grader_timeout": Metric(
+        "Grader timeouts",
+        "share of completions whose answer took the grader too much time or memory; they count as incorrect",
+        "",
+        "an iteration's first, where there are any",
+    ),
     "train/truncated": Metric(
         "Truncated",
         "share of completions cut at `max_tokens`",
@@ -232,6 +238,7 @@ METRICS: dict[str, Metric] = {
         "",
         "`diagnostics.gradient_bound`",
     ),
+    "train/num_pairs": Metric("Pairs", "preference pairs that were made", "", "`pairs`", is_logged=True),
     "train/margin": Metric(
         "Margin",
         "mean of the chosen less the rejected implicit reward",

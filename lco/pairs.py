@@ -75,7 +75,7 @@ def _labelled(config: PairsConfig, policy: Policy, prompts: list[Prompt]) -> lis
     labelled = [Labelled() for _ in prompts]
     for position, (prompt, ids) in enumerate(zip(repeated, completions, strict=True)):
         of_prompt = labelled[position // config.samples_per_prompt]
-        is_correct = grade(policy.decode(ids), prompt.reference, config.extraction).is_correct
+        is_correct = grade(policy.decode(ids), prompt.reference, config.extraction, config.comparison).is_correct
         of_prompt.num_correct += is_correct
         bucket = of_prompt.correct if is_correct else of_prompt.incorrect
         if ids not in bucket:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
-from lco.config import Config, ExactAnswer, Extraction
+from lco.config import Comparison, Config, ExactAnswer, Extraction
 
 
 class StepVerifier(Config):
@@ -23,6 +23,8 @@ class StepVerifier(Config):
     arXiv 2402.03300)."""
     extraction: Extraction = "boxed"
     """How the final answer is found that the accuracy is reported of."""
+    comparison: Comparison = "exact"
+    """How it is compared with the reference: `exact` by number or text; `math` by formulas too, in processes apart."""
 
 
 def _name(value: Any) -> str:

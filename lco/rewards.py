@@ -21,6 +21,8 @@ class Graded:
     """Empty where the completion is judged as a whole."""
     step_tokens: tuple[int, ...] = ()
     """Tokens of each step."""
+    is_timed_out: bool = False
+    """The answer took the grader too much time or memory; it counts as incorrect."""
 
 
 def rule_reward(config: Reward, prompt: Prompt, completion: str, pieces: Sequence[str] = ()) -> Graded:
@@ -30,14 +32,16 @@ def rule_reward(config: Reward, prompt: Prompt, completion: str, pieces: Sequenc
         pieces: each token's text, in order, read by a step verifier; empty for a special token, which stands where the
             text before it ends. A step without a token has no reward.
     """
-    is_correct = grade(completion, prompt.reference, config.extraction).is_correct
+    graded = grade(completion, prompt.reference, config.extraction, config.comparison)
+    is_correct, is_timed_out = graded.is_correct, graded.verdict == "timeout"
     if not isinstance(config, StepVerifier):
-        return Graded(config.correct if is_correct else config.incorrect, is_correct)
+        return Graded(config.correct if is_correct else config.incorrect, is_correct, is_timed_out=is_timed_out)
     steps = STEP_VERIFIERS[config.verifier](prompt, completion)
     of_verdict = {True: config.correct, False: config.incorrect, None: 0.0}
     counts = tokens_per_step(pieces, [step.end for step in steps])
     rewards = [of_verdict[step.is_right] for step, count in zip(steps, counts, strict=True) if count]
-    return Graded(sum(rewards) / len(rewards), is_correct, tuple(rewards), tuple(count for count in counts if count))
+    token_counts = tuple(count for count in counts if count)
+    return Graded(sum(rewards) / len(rewards), is_correct, tuple(rewards), token_counts, is_timed_out)
 
 
 def tokens_per_step(pieces: Sequence[str], step_ends: Sequence[int]) -> list[int]:

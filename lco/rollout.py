@@ -5,7 +5,7 @@ Shapes: B sequences, T time, N trained tokens of all B sequences in a row, V voc
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class Rollout:
     """Of each step, from a step verifier; empty where the completion is judged as a whole."""
     step_tokens: tuple[int, ...] = ()
     """Tokens of each step; together all of the completion's."""
+    is_timed_out: bool = False
+    """The answer took the grader too much time or memory; it counts as incorrect."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +62,57 @@ class Support:
 
 
 @dataclass(slots=True, kw_only=True)
+class States:
+    """What a support over the whole vocabulary is made of when it is needed, for N tokens.
+
+    The last hidden states of the models that scored them, in the type of the products: a row of the vocabulary would be
+    some hundred times as long.
+    """
+
+    behaviour_NH: Tensor
+    reward_NH: Tensor | None
+    reference_NH: Tensor | None
+    initial_NH: Tensor | None
+    """None also where the reference is the starting policy."""
+    mean_N: Tensor
+    """Uniform mean of the token's advantages over the vocabulary; beside it their deviation and extremes."""
+    std_N: Tensor
+    largest_N: Tensor
+    smallest_N: Tensor
+    is_agreed_N: Tensor
+    """See `Support`."""
+    shift_N: Tensor
+    """Subtracted from the token's advantages, which are then divided by `divisor_N`."""
+    divisor_N: Tensor
+    head_VH: Tensor | None = None
+    """The behaviour policy's head; None where no step changes it before the states are used up."""
+    head_bias_V: Tensor | None = None
+
+
+PartT = TypeVar("PartT", Support, States)
+
+
+def selected(part: PartT, rows: Tensor | slice) -> PartT:
+    """Some of the tokens of a support or of states."""
+    known = {field.name: getattr(part, field.name) for field in fields(part)}
+    return replace(
+        part,
+        **{name: value[rows] for name, value in known.items() if value is not None and not name.startswith("head_")},
+    )
+
+
+def joined(parts: list[PartT]) -> PartT:
+    """The tokens of several supports, or states, one after another."""
+    values: dict[str, Any] = {
+        field.name: None
+        if getattr(parts[0], field.name) is None
+        else torch.cat([getattr(part, field.name) for part in parts])
+        for field in fields(parts[0])
+    }
+    return type(parts[0])(**values)
+
+
+@dataclass(slots=True, kw_only=True)
 class Batch:
     """Sequences to fit, right-padded, and what is known of their N trained tokens."""
 
@@ -79,6 +132,8 @@ class Batch:
     reference_logprobs_N: Tensor
     """log pi_0 of the sampled token; 0 where no term needs it."""
     support: Support | None = None
+    states: States | None = None
+    """In place of a support; None where that is kept, or where there is none."""
     is_marked_N: Tensor | None = None
     """Tokens that the algorithm treats apart (Clip-Cov, KL-Cov); None where it knows none."""
     is_kept_B: Tensor | None = None
@@ -101,7 +156,7 @@ class Batch:
         ]
         rows_N = torch.cat(ranges) if ranges else torch.zeros(0, dtype=torch.long, device=self.actions_N.device)
         width = int(self.attention_mask_BT[indices_B].sum(1).max()) if len(indices_B) else 0
-        values: dict[str, Tensor | Support | None] = {}
+        values: dict[str, Tensor | Support | States | None] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, Tensor):
@@ -113,10 +168,9 @@ class Batch:
             else:
                 values[field.name] = value[rows_N]
         if self.support is not None:
-            known = {field.name: getattr(self.support, field.name) for field in fields(Support)}
-            values["support"] = replace(
-                self.support, **{name: value[rows_N] for name, value in known.items() if value is not None}
-            )
+            values["support"] = selected(self.support, rows_N)
+        if self.states is not None:
+            values["states"] = selected(self.states, rows_N)
         return type(self)(**values)  # type: ignore[arg-type]
 
     def tokens(self, rows: slice) -> Self:
@@ -134,28 +188,30 @@ class Batch:
                 known[field.name] = value
         known["num_tokens_B"] = torch.ones_like(known["num_tokens_B"])
         if self.support is not None:
-            parts = {field.name: getattr(self.support, field.name) for field in fields(Support)}
-            known["support"] = replace(
-                self.support, **{name: value[rows] for name, value in parts.items() if value is not None}
-            )
+            known["support"] = selected(self.support, rows)
+        if self.states is not None:
+            known["states"] = selected(self.states, rows)
         return type(self)(**known)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor under a flat name, for a checkpoint."""
         found = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        if self.support is not None:
-            for field in fields(Support):
-                if (value := getattr(self.support, field.name)) is not None:
-                    found[f"support.{field.name}"] = value
+        for name, part in (("support", self.support), ("states", self.states)):
+            for field in fields(part) if part is not None else ():
+                if (value := getattr(part, field.name)) is not None:
+                    found[f"{name}.{field.name}"] = value
         return {name: value.contiguous() for name, value in found.items()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
         """The batch that `tensors` flattened."""
-        of_support = {n.removeprefix("support."): t for n, t in tensors.items() if n.startswith("support.")}
-        support = Support(**{f.name: of_support.get(f.name) for f in fields(Support)}) if of_support else None  # type: ignore[arg-type]
-        own = {name: tensor for name, tensor in tensors.items() if not name.startswith("support.")}
-        return cls(**own, support=support)
+        known: dict[str, Any] = {name: tensor for name, tensor in tensors.items() if "." not in name}
+        parts: tuple[tuple[str, type[Support | States]], ...] = (("support", Support), ("states", States))
+        for name, kind in parts:
+            own = {n.removeprefix(f"{name}."): tensor for n, tensor in tensors.items() if n.startswith(f"{name}.")}
+            if own:
+                known[name] = kind(**{field.name: own.get(field.name) for field in fields(kind)})  # type: ignore[arg-type]
+        return cls(**known)
 
 
 def padded(sequences: list[list[int]], pad_id: int, side: str = "right") -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Rollouts -> what the frozen models say of them: log-probabilities, dense advantages and their support."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -8,9 +9,17 @@ from torch import Tensor
 
 from lco import distributed
 from lco.advantage_config import DpoAdvantage, DpoRatioAdvantage, GaeAdvantage, LogprobAdvantage, SampledAdvantage
-from lco.advantages import dense_dpo, dense_logprob, log_mass_outside, reference_kl_advantages, top_k_support
+from lco.advantages import (
+    dense_dpo,
+    dense_logprob,
+    log_mass_outside,
+    reference_kl_advantages,
+    support_moments,
+    top_k_support,
+)
 from lco.algorithms import (
     Algorithm,
+    FullSupport,
     LcoConfig,
     LcoKld,
     LcoLch,
@@ -20,23 +29,28 @@ from lco.algorithms import (
     TrainConfig,
 )
 from lco.baselines import DistillationConfig
+from lco.head import chunks
 from lco.log_probs import action_log_probs
 from lco.memory import limits_of
 from lco.policy import Policy, check_same_tokenizer, have_same_weights, load_frozen
 from lco.reward_model import load_reward_model
-from lco.rollout import Batch, Rollout, Support, sequence_tensors
+from lco.rollout import Batch, Rollout, States, Support, joined, selected, sequence_tensors
 
 
 class Scorer:
     """The behaviour policy and the frozen models that an algorithm needs, scoring sampled ids."""
 
-    def __init__(self, config: TrainConfig, policy: Policy) -> None:
+    def __init__(self, config: TrainConfig, policy: Policy, *, may_keep_states: bool = True) -> None:
         """Loads the frozen models that the advantage and the algorithm need.
+
+        Args:
+            may_keep_states: False where somebody reads supports of the whole vocabulary at once.
 
         Raises:
             ValueError: a model is missing, has another tokenizer, or was tuned with another beta than stated.
         """
         self.config = config
+        self._may_keep_states = may_keep_states
         self.policy = policy
         self.algorithm: Algorithm = config.algorithm
         self.beta_dpo = 0.0
@@ -54,6 +68,10 @@ class Scorer:
             if is_shared and policy.has_adapter:
                 self.reference = initial  # the reward model's copy is let go
             self.initial = self.reference if is_shared else initial
+        if config.loss_chunk_tokens:
+            for model in (self.reward_model, self.reference, self.initial):
+                if model is not None:
+                    model.check_head()
 
     def _load_frozen(self) -> tuple[Policy | None, Policy | None]:
         """The advantage's model and, for a DPO reward model, its reference; settles beta from the manifest."""
@@ -80,7 +98,45 @@ class Scorer:
         """
         pieces = distributed.cut(rollouts, self.config.micro_batch_size)
         parts = distributed.gather([self._fitting(piece) for piece in distributed.share(pieces)])
-        return _joined([scored for part in parts for scored in part], rollouts, self.policy.device)
+        batch = _joined([scored for part in parts for scored in part], rollouts, self.policy.device)
+        steps = self.config.inner_epochs * self.config.steps_per_epoch
+        if batch.states is not None and steps > 1 and (head := self.policy.head()).weight_VH.requires_grad:
+            weight_VH, bias_V = head.cast()
+            batch.states.head_VH = weight_VH.detach().clone()
+            batch.states.head_bias_V = None if bias_V is None else bias_V.detach().clone()
+        return batch
+
+    @property
+    def _keeps_states(self) -> bool:
+        """Whether supports are made when they are needed: over the whole vocabulary, some tokens at a time."""
+        algorithm = self.algorithm
+        is_full = isinstance(algorithm, DistillationConfig) or isinstance(
+            getattr(algorithm, "support", None), FullSupport
+        )
+        return self.config.loss_chunk_tokens > 0 and is_full and self._may_keep_states
+
+    @torch.no_grad()
+    def support(self, batch: Batch) -> Support:
+        """The support of tokens whose states are kept; advantages not yet normalised."""
+        states = batch.states
+        assert states is not None and isinstance(self.algorithm, LcoConfig | DistillationConfig)
+        frozen = self._logits(states)
+        return self._support(self.algorithm, frozen, self._dense(frozen), batch.actions_N)
+
+    def _logits(self, states: States) -> "_Frozen":
+        def of(model: Policy | None, hidden_NH: Tensor | None) -> Tensor | None:
+            return None if model is None or hidden_NH is None else model.head().logits(hidden_NH)
+
+        head = self.policy.head()
+        if states.head_VH is not None:
+            head = dataclasses.replace(head, weight_VH=states.head_VH, bias_V=states.head_bias_V)
+        reference_NV = of(self.reference, states.reference_NH)
+        return _Frozen(
+            head.logits(states.behaviour_NH),
+            of(self.reward_model, states.reward_NH),
+            reference_NV,
+            reference_NV if self.initial is self.reference else of(self.initial, states.initial_NH),
+        )
 
     def _fitting(self, rollouts: list[Rollout]) -> "list[_Scored]":
         """The rollouts, scored as many at once as are allowed and fit."""
@@ -95,45 +151,85 @@ class Scorer:
         inputs = sequence_tensors(
             [r.prompt_ids for r in rollouts], [r.completion_ids for r in rollouts], self.policy.device
         )
-        ids_BT, attention_mask_BT, mask_BT, actions_N = inputs
+        *places, actions_N = inputs
+        if not self.config.loss_chunk_tokens:
+            return self._told(_Frozen(*self._asked(lambda model: model.token_logits(*places))), actions_N)
+        hidden = self._asked(lambda model: model.hidden_states(*places).to(model.head().products))
+        if self.initial is self.reference:
+            hidden = (*hidden[:3], None)
+        num_tokens = len(actions_N)
+        zero_N = torch.zeros(num_tokens, device=actions_N.device)
+        is_agreed_N = torch.zeros_like(actions_N, dtype=torch.bool)
+        states = States(
+            behaviour_NH=hidden[0],
+            reward_NH=hidden[1],
+            reference_NH=hidden[2],
+            initial_NH=hidden[3],
+            mean_N=zero_N,
+            std_N=zero_N,
+            largest_N=zero_N,
+            smallest_N=zero_N,
+            is_agreed_N=is_agreed_N,
+            shift_N=zero_N,
+            divisor_N=zero_N + 1,
+        )
+        parts = []
+        for rows in chunks(num_tokens, self.config.loss_chunk_tokens):
+            some = selected(states, rows)
+            part = self._told(self._logits(some), actions_N[rows])
+            if self._keeps_states:
+                assert part.support is not None
+                part.states = dataclasses.replace(
+                    some, **moments(part.support.advantages_NK), is_agreed_N=part.support.is_agreed_N
+                )
+                part.support = None
+            parts.append(part)
+        return _merged(parts)
+
+    def _asked(self, read: Callable[[Policy], Tensor]) -> "tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]":
+        """What is read of the policy, the reward model, the reference and the starting policy; of each model once."""
         seen: dict[int, Tensor] = {}
 
-        def logits_of(policy: Policy) -> Tensor:
-            if id(policy) not in seen:
-                seen[id(policy)] = policy.token_logits(ids_BT, attention_mask_BT, mask_BT)
-            return seen[id(policy)]
+        def of(model: Policy | None) -> Tensor | None:
+            if model is None:
+                return None
+            if id(model) not in seen:
+                seen[id(model)] = read(model)
+            return seen[id(model)]
 
-        behaviour_NV = logits_of(self.policy)
-        behaviour_logprobs_N = action_log_probs(behaviour_NV, actions_N)
-        reference_logprobs_N = torch.zeros_like(behaviour_logprobs_N)
-        if self.initial is not None:
-            reference_logprobs_N = action_log_probs(logits_of(self.initial), actions_N)
-        dense_NV = None
-        advantages_N = torch.zeros_like(behaviour_logprobs_N)
+        return read(self.policy), of(self.reward_model), of(self.reference), of(self.initial)
+
+    def _dense(self, frozen: "_Frozen") -> Tensor | None:
+        """Advantages over the vocabulary, where a model gives them, `[N, V]`."""
         advantage = self.algorithm.advantage
-        if isinstance(advantage, DpoAdvantage):
-            assert self.reward_model is not None and self.reference is not None
-            dense_NV = dense_dpo(logits_of(self.reward_model), logits_of(self.reference), self.beta_dpo)
-            if self.initial is not None and advantage.reference_kl > 0:
-                weight = advantage.reference_kl * self.beta_dpo
-                dense_NV = dense_NV + reference_kl_advantages(behaviour_NV, logits_of(self.initial), weight)
-        elif isinstance(advantage, DpoRatioAdvantage):
-            assert self.reward_model is not None and self.reference is not None
-            tuned_N, kept_N = (
-                action_log_probs(logits_of(model), actions_N) for model in (self.reward_model, self.reference)
-            )
-            advantages_N = self.beta_dpo * (tuned_N - kept_N)
-        elif isinstance(advantage, LogprobAdvantage):
-            assert self.reward_model is not None
-            dense_NV = dense_logprob(logits_of(self.reward_model))
+        if isinstance(advantage, LogprobAdvantage):
+            assert frozen.reward_NV is not None
+            return dense_logprob(frozen.reward_NV)
+        if not isinstance(advantage, DpoAdvantage):
+            return None
+        assert frozen.reward_NV is not None and frozen.reference_NV is not None
+        dense_NV = dense_dpo(frozen.reward_NV, frozen.reference_NV, self.beta_dpo)
+        if frozen.initial_NV is not None and advantage.reference_kl > 0:
+            weight = advantage.reference_kl * self.beta_dpo
+            dense_NV = dense_NV + reference_kl_advantages(frozen.behaviour_NV, frozen.initial_NV, weight)
+        return dense_NV
+
+    def _told(self, frozen: "_Frozen", actions_N: Tensor) -> "_Scored":
+        """What the models' logits say of the tokens."""
+        behaviour_logprobs_N = action_log_probs(frozen.behaviour_NV, actions_N)
+        reference_logprobs_N = torch.zeros_like(behaviour_logprobs_N)
+        if frozen.initial_NV is not None:
+            reference_logprobs_N = action_log_probs(frozen.initial_NV, actions_N)
+        advantages_N = torch.zeros_like(behaviour_logprobs_N)
+        dense_NV = self._dense(frozen)
         if dense_NV is not None:
             advantages_N = dense_NV.gather(1, actions_N[:, None])[:, 0]
+        elif isinstance(self.algorithm.advantage, DpoRatioAdvantage):
+            assert frozen.reward_NV is not None and frozen.reference_NV is not None
+            tuned_N, kept_N = (action_log_probs(z, actions_N) for z in (frozen.reward_NV, frozen.reference_NV))
+            advantages_N = self.beta_dpo * (tuned_N - kept_N)
         support = None
         if isinstance(self.algorithm, LcoConfig | DistillationConfig):
-            reward_NV = None if self.reward_model is None else logits_of(self.reward_model)
-            initial_NV = None if self.initial is None else logits_of(self.initial)
-            reference_NV = None if self.reference is None else logits_of(self.reference)
-            frozen = _Frozen(behaviour_NV, reward_NV, reference_NV, initial_NV)
             support = self._support(self.algorithm, frozen, dense_NV, actions_N)
         return _Scored(actions_N, behaviour_logprobs_N, reference_logprobs_N, advantages_N, support)
 
@@ -208,6 +304,32 @@ class _Scored:
     reference_logprobs_N: Tensor
     advantages_N: Tensor
     support: Support | None
+    states: States | None = None
+
+
+def moments(advantages_NV: Tensor) -> dict[str, Tensor]:
+    """Mean, deviation and extremes of each token's advantages over the vocabulary, named as in `States`."""
+    mean_N1, std_N1 = support_moments(advantages_NV, None)
+    return {
+        "mean_N": mean_N1[:, 0],
+        "std_N": std_N1[:, 0],
+        "largest_N": advantages_NV.amax(-1),
+        "smallest_N": advantages_NV.amin(-1),
+    }
+
+
+def _merged(parts: list[_Scored]) -> _Scored:
+    """The tokens of all parts."""
+    supports = [part.support for part in parts if part.support is not None]
+    states = [part.states for part in parts if part.states is not None]
+    return _Scored(
+        torch.cat([part.actions_N for part in parts]),
+        torch.cat([part.behaviour_logprobs_N for part in parts]),
+        torch.cat([part.reference_logprobs_N for part in parts]),
+        torch.cat([part.advantages_N for part in parts]),
+        joined(supports) if supports else None,
+        joined(states) if states else None,
+    )
 
 
 def _joined(parts: list[_Scored], rollouts: list[Rollout], device: torch.device) -> Batch:
@@ -215,16 +337,7 @@ def _joined(parts: list[_Scored], rollouts: list[Rollout], device: torch.device)
     ids_BT, attention_mask_BT, mask_BT, actions_N = sequence_tensors(
         [r.prompt_ids for r in rollouts], [r.completion_ids for r in rollouts], device
     )
-    supports = [part.support for part in parts if part.support is not None]
-    support = None
-    if supports:
-        values = {
-            field.name: None
-            if getattr(supports[0], field.name) is None
-            else torch.cat([getattr(s, field.name) for s in supports])
-            for field in dataclasses.fields(Support)
-        }
-        support = Support(**values)  # type: ignore[arg-type]
+    whole = _merged(parts)
     return Batch(
         input_ids_BT=ids_BT,
         attention_mask_BT=attention_mask_BT,
@@ -232,8 +345,9 @@ def _joined(parts: list[_Scored], rollouts: list[Rollout], device: torch.device)
         num_tokens_B=torch.tensor([len(r.completion_ids) for r in rollouts], device=device),
         actions_N=actions_N,
         weights_N=torch.zeros(len(actions_N), device=device),
-        behaviour_logprobs_N=torch.cat([part.behaviour_logprobs_N for part in parts]),
-        advantages_N=torch.cat([part.advantages_N for part in parts]),
-        reference_logprobs_N=torch.cat([part.reference_logprobs_N for part in parts]),
-        support=support,
+        behaviour_logprobs_N=whole.behaviour_logprobs_N,
+        advantages_N=whole.advantages_N,
+        reference_logprobs_N=whole.reference_logprobs_N,
+        support=whole.support,
+        states=whole.states,
     )

@@ -11,6 +11,7 @@ where the paper z-scores per time step.
 import random
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from lco.estimation import AdvantageFunction, Estimator
 from lco.fused import chunked_step_loss
 from lco.losses import LOSSES, token_weights
 from lco.memory import Limits, limits_of
+from lco.metrics import DiagnosticsConfig
 from lco.optimization import Fitting
 from lco.policy import Policy, load_trained
 from lco.probes import probe
@@ -98,8 +100,11 @@ def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | Non
         if critic:
             metrics |= critic.fit(part, step)
         if not (critic and critic.is_pretraining(iteration)):
-            metrics |= probe(policy, algorithm, part, config.micro_batch_size, config.diagnostics)
-            metrics |= fit(policy, fitting, algorithm, part, limits_of(config), step, config.loss_chunk_tokens)
+            if config.diagnostics != DiagnosticsConfig():
+                whole = estimator.prepared(part)
+                metrics |= probe(policy, algorithm, whole, config.micro_batch_size, config.diagnostics)
+            chunked = config.loss_chunk_tokens, estimator.prepared
+            metrics |= fit(policy, fitting, algorithm, part, limits_of(config), step, *chunked)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == total_steps):
             with fitting.replica.unsharded():
@@ -157,11 +162,13 @@ def fit(
     limits: Limits,
     step: int,
     chunk_tokens: int = 0,
+    prepared: Callable[[Batch], Batch] = lambda chunk: chunk,
 ) -> dict[str, float]:
     """One optimizer step on a batch, in micro-batches that the processes share.
 
     Args:
         chunk_tokens: tokens that head and loss are applied to at a time; 0 for all of a micro-batch.
+        prepared: gives a chunk its support, where hidden states are kept in its place.
 
     Returns:
         Loss, gradient norm, learning rate and the token means of `diagnostics.token_sums`.
@@ -173,7 +180,7 @@ def fit(
         inputs = micro.input_ids_BT, micro.attention_mask_BT, micro.mask_BT
         if chunk_tokens:
             loss, found = chunked_step_loss(
-                policy.head(), policy.hidden_states(*inputs), micro, algorithm, chunk_tokens
+                policy.head(), policy.hidden_states(*inputs), micro, algorithm, chunk_tokens, prepared
             )
         else:
             logits_NV = policy.token_logits(*inputs)

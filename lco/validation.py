@@ -21,7 +21,7 @@ class Validator:
         sampling = Sampling(temperature=0.0, max_tokens=self.config.max_tokens)
         completions = sample(self.policy, self._prompt_ids, [0] * len(self._prompts), sampling)
         num_correct = sum(
-            grade(self.policy.decode(ids), prompt.reference, self.config.extraction).is_correct
+            grade(self.policy.decode(ids), prompt.reference, self.config.extraction, self.config.comparison).is_correct
             for prompt, ids in zip(self._prompts, completions, strict=True)
         )
         return {"eval/accuracy": num_correct / len(self._prompts)}

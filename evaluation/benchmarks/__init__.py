@@ -9,6 +9,9 @@ from evaluation.benchmarks.base import Benchmark
 from evaluation.benchmarks.gsm8k import Gsm8k
 from evaluation.benchmarks.math_500 import Math500
 from evaluation.benchmarks.minerva_math import MinervaMath
+from evaluation.benchmarks.mmlu import Mmlu
+from evaluation.benchmarks.mmlu_redux import MmluRedux
+from evaluation.benchmarks.qa_feedback import QaFeedback
 from evaluation.benchmarks.sums import Sums
 
 BENCHMARKS: dict[str, type[Benchmark[Any]]] = {
@@ -21,6 +24,9 @@ BENCHMARKS: dict[str, type[Benchmark[Any]]] = {
         MinervaMath,
         Aime24,
         AlpacaEval2,
+        Mmlu,
+        MmluRedux,
+        QaFeedback,
     )
 }
 

@@ -60,6 +60,11 @@ class AlpacaEval2(Benchmark[AlpacaEval2Benchmark]):
         "judge_tokens": "number",
         "judge_price": "number",
     }
+    file_names = (
+        "eval_805_gpt4_1106_preview.jsonl.gz",
+        "alpaca_eval_gpt4_baseline.json",
+        "gpt4_1106_preview/model_outputs.json",
+    )
 
     def load(self) -> list[Example]:
         """The instructions with the baseline's outputs."""

@@ -134,7 +134,7 @@ def figure(runs: dict[str, list[dict[str, float]]], where: str) -> Any:
         report.line(axes[1], CASES[title][0], steps, [row["share_negative"] for row in rows], title, **look)
     axes[0].axhline(0.0, color="#555555", linewidth=0.9)
     axes[0].set_yscale("symlog", linthresh=1e-2, linscale=0.5)
-    report.describe(axes[0], "Smallest eigenvalue of all tokens", "step", "λ_min of ∂²L/∂z²", legend=False)
+    report.describe(axes[0], "Smallest eigenvalue of all tokens", "step", "eigenvalue of ∂²L/∂z²", legend=False)
     report.describe(axes[1], "Tokens at which the loss is not convex", "step", "share", legend=False)
     axes[1].set_ylim(-0.02, 1.02)
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")

@@ -33,11 +33,13 @@ VOCAB_SIZE = 50
 BETA = 1.0
 STARTS = {-1: 0.9, 1: 0.1}
 """Probability of the sampled token before the first step, by the sign of its advantage."""
+RATES = {-1: 1.0, 1: 0.1}
+"""Step size of the toy: PPO's first gradients, A / pi_old, are that much larger for an unlikely token."""
 _NAMES = ("ppo", "ppo-unclipped", "lco-kld")
 _FIGURES = {-1: "figures 4 and 5", 1: "figures 8 and 9"}
 
 
-def toy_run(name: str, sign: int, num_steps: int, rate: float = 1.0) -> dict[str, list[float]]:
+def toy_run(name: str, sign: int, num_steps: int) -> dict[str, list[float]]:
     """Gradient descent on one token's logits, from `STARTS[sign]`; `sft` has the sampled token as demonstration.
 
     Returns:
@@ -48,7 +50,7 @@ def toy_run(name: str, sign: int, num_steps: int, rate: float = 1.0) -> dict[str
     advantages_NV = torch.zeros_like(old_NV)
     advantages_NV[0, 0] = sign
     objective = objectives(step_batch(old_NV, advantages_NV, torch.zeros(1, dtype=torch.long)), BETA)[name]
-    path = descend(objective, old_NV, rate, num_steps)
+    path = descend(objective, old_NV, RATES[sign], num_steps)
     slopes = [slope(objective, logits_NV)[0] for logits_NV in path]
     return {
         "probability": [float(logits_NV.softmax(-1)[0, 0]) for logits_NV in path],
@@ -207,8 +209,12 @@ def _figure(numbers: dict[str, Any], word: str, names: tuple[str, ...], title: s
     report.describe(axes[1], "Model: gradient norm, mean of q/k/v", "step (AdamW)", "Frobenius norm", legend=False)
     report.describe(axes[2], "Sampled token's logit", "π(aₜ)", "|∂L/∂z(aₜ)|", legend=False)
     report.describe(axes[3], "Likeliest other logit", "π(aₜ)", "|∂L/∂z(a)|", legend=False)
+    is_wide = word == "positive" and "ppo" in names  # without a clip the model's gradient explodes
     for panel in axes:
-        panel.set_ylim(bottom=0)
+        if is_wide and panel is axes[1]:
+            panel.set_yscale("log")
+        else:
+            panel.set_ylim(bottom=0)
     for panel in axes[2:]:
         start = numbers["toy"][word][names[0]]["probability"][0]
         panel.axvline(start, color="#999999", linewidth=0.9, linestyle=":")

@@ -5,6 +5,7 @@ and `skipped` (the answer is beyond the bounds of `screen`) are the text's doing
 value.
 """
 
+import atexit
 import functools
 import hashlib
 import json
@@ -214,6 +215,14 @@ class Grader:
 
 
 _BESIDE = re.compile(r"\d\s+\d")
+
+
+@functools.cache
+def shared_grader() -> Grader:
+    """The one grader of this process, for whoever has none to hand on; it ends with the process."""
+    grader = Grader()
+    atexit.register(grader.close)
+    return grader
 
 
 class _Algebra:

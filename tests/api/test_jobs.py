@@ -48,6 +48,18 @@ def test_input_that_does_not_exist_is_a_422_that_names_it(
     assert http.get("/v1/jobs").json()["data"] == []
 
 
+def test_a_judge_at_a_server_that_the_operator_does_not_list_is_a_422_that_names_the_field(
+    http: TestClient,
+) -> None:
+    endpoint = {"api": "openai", "base_url": "http://127.0.0.1:6379/v1", "model": "m", "api_key_variable": "AWS_SECRET"}
+    benchmark = {"name": "alpaca-eval-2", "reference": "data:r.json", "judge": {"endpoint": endpoint}}
+    config = {"policy": "model:m", "benchmarks": [benchmark]}
+    problem = http.post("/v1/jobs", json={"kind": "evaluation", "name": "judged", "config": config}).json()
+    assert problem["status"] == 422, problem
+    assert problem["errors"][0]["pointer"] == "/config/benchmarks/0/judge/endpoint/base_url"
+    assert "6379" not in str(problem) and "AWS_SECRET" not in str(problem)
+
+
 def test_experiment_shows_its_graph_with_live_states(http: TestClient, experiment: dict[str, Any], hand: Hand) -> None:
     response = http.post("/v1/experiments", json=experiment)
     assert response.status_code == 201, response.text

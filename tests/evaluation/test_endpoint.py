@@ -189,6 +189,14 @@ def test_the_circuit_opens_probes_and_closes_again():
         assert all(wait >= least for wait, least in zip(waits[2:], (0.05, 0.1, 0.2, 0.4), strict=False))
 
 
+def test_a_refused_call_is_a_sign_of_life():
+    faults = ["500", "500", "400 too_long", "500", "500"]
+    with JudgeServer(faults=faults) as server, endpoint_of(server, breaker_failures=3) as endpoint:
+        with pytest.raises(EndpointFailure):
+            ask(endpoint)
+        assert ask(endpoint).text == "m" and endpoint.usage().num_circuit_openings == 0
+
+
 def test_an_endpoint_that_stays_down_is_given_up_for_all_callers():
     with JudgeServer(faults=lambda call: "500") as server:
         settings = {"breaker_failures": 4, "breaker_probes": 2, "max_attempts": 50, "breaker_seconds": 0.02}

@@ -1,5 +1,7 @@
 """Figures of annotations: the published ones, and joins, gaps, shuffles and files that are not there."""
 
+import gzip
+import hashlib
 import json
 import math
 import random
@@ -7,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+import evaluation.annotations as annotations_module
 from evaluation.length_control import COEFFICIENTS
 from evaluation.scoring.alpaca_eval import score_annotations
 from tests.evaluation.alpaca_files import SHARED, made_annotations, made_files, published_example, published_files
@@ -256,3 +259,13 @@ def test_another_compat_is_refused(annotations):
 def test_a_file_of_another_form_is_refused_by_name(annotations, name, rows, complaint):
     with pytest.raises(ValueError, match=complaint):
         score_annotations(annotations, **{name: rows})
+
+
+def test_the_published_gamed_rows_are_known_by_their_hash_packed_or_not(tmp_path, monkeypatch):
+    content = b"index,preference\n"
+    monkeypatch.setattr(annotations_module, "GAMED_BASELINE_SHA256", hashlib.sha256(content).hexdigest())
+    (tmp_path / "a.csv").write_bytes(content)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "b.csv").write_bytes(content + b"0,1\n")
+    found = {path.name: annotations_module.is_published_gamed_baseline(path) for path in tmp_path.iterdir()}
+    assert found == {"a.csv": True, "a.csv.gz": True, "b.csv": False}

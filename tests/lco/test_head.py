@@ -1,5 +1,6 @@
 """Head and loss in chunks of tokens: the loss, the gradient and the metrics of all tokens at once, in less memory."""
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from lco.memory import Limits
 from lco.optimization import Fitting
 from lco.policy import Policy, load_policy, load_trained
 from lco.prompts import load_prompts
-from lco.stage import Stage
+from lco.rollout import Batch
+from lco.stage import Stage, Stopped
 from lco.train import _minibatch, fit, train
 from tests.lco.launcher import metrics
 from tests.lco.union import ALGORITHMS
@@ -160,6 +162,106 @@ def test_a_run_in_chunks_is_the_run_at_once(config_of, tmp_path, name, changes):
         assert found[1][step] == pytest.approx(values, rel=0.05 if loose else 2e-3, abs=0.05 if loose else 1e-5), step
 
 
+STATES = {
+    "lco-kld": {"steps_per_epoch": 2},
+    "lco-kld-global": {
+        "algorithm": {"name": "lco-kld", "advantage": {"name": "dpo"}, "center": True, "scale": "global"}
+    },
+    "lco-kld-step": {
+        "algorithm": {"name": "lco-kld", "advantage": {"name": "logprob"}, "beta": 1, "scale": "per-step"},
+        "frozen_weights": "bfloat16",
+    },
+    "lco-kld-sparse": {"steps_per_epoch": 1},
+    "lco-kld-ratio": {"inner_epochs": 2},
+    "lco-mse-full": {
+        "algorithm": {
+            "name": "lco-mse",
+            "advantage": {"name": "logprob"},
+            "beta": 1.0,
+            "support": {"name": "full"},
+            "center": True,
+            "scale": "per-step",
+            "std_floor": 0.1,
+            "gate_threshold": -0.5,
+            "gauge": "max-shift",
+        }
+    },
+    "lco-lch-sparse": {
+        "algorithm": {"name": "lco-lch", "beta": 2, "advantage": {"name": "sparse"}, "support": {"name": "full"}}
+        | {"sparse_fill": "zero-mean", "vocab_reduction": "mean", "scale": "global", "negative_beta_factor": 3}
+    },
+    "gkd": {},
+    "minillm": {"steps_per_epoch": 1},
+    "lora": {"algorithm": {"name": "lco-kld", "advantage": {"name": "dpo"}}, "adapter": {"rank": 4}},
+}
+"""Runs with a support over the whole vocabulary; the changes to the tiny configuration of that name, or of lco-kld."""
+
+
+def states_config(config_of, name, **changes):
+    changes = STATES[name] | changes
+    config = config_of(name if name in ALGORITHMS else "lco-kld", iterations=2)
+    document = json.loads(config.model_dump_json()) | json.loads(json.dumps(changes))
+    advantage = document["algorithm"].get("advantage", {})
+    if advantage.get("name") in ("dpo", "logprob", "dpo-ratio"):
+        advantage["reward_model"] = json.loads(config.model_dump_json())["algorithm"]["advantage"]["reward_model"]
+    return type(config).model_validate_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_run_that_keeps_hidden_states_is_the_run_that_keeps_targets(config_of, tmp_path, name):
+    found = []
+    for size in (0, 9):
+        with closing(Stage(tmp_path / str(size), [])) as stage:
+            train(states_config(config_of, name, loss_chunk_tokens=size), stage)
+        found.append(metrics(stage.run_dir))
+    assert found[0].keys() == found[1].keys()
+    for step, values in found[0].items():
+        assert found[1][step] == pytest.approx(values, rel=5e-3, abs=2e-5), step
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_nothing_of_all_tokens_by_the_vocabulary_is_kept(config_of, name):
+    config = states_config(config_of, name, loss_chunk_tokens=9)
+    policy = load_trained(Path(config.policy), config)
+    estimator = Estimator(config, policy)
+    batch = estimator.batch(collect(config, estimator.behaviour, load_prompts(config.prompts), 0))
+    assert batch.support is None and batch.states is not None
+    width = policy.model.config.hidden_size
+    tensors = batch.tensors()
+    for key, tensor in tensors.items():
+        if key.startswith("states.") and "head" not in key:
+            assert tensor.shape in [(len(batch.actions_N),), (len(batch.actions_N), width)], key
+    steps = config.inner_epochs * config.steps_per_epoch
+    assert ("states.head_VH" in tensors) == (steps > 1 and config.adapter is None)
+    again = Batch.from_tensors({key: tensor.clone() for key, tensor in tensors.items()}).tensors()
+    assert again.keys() == tensors.keys() and all(torch.equal(again[key], tensors[key]) for key in again)
+
+
+@pytest.mark.parametrize("name", ["lco-kld", "lora", "gkd"])
+def test_a_run_that_keeps_hidden_states_resumes_bit_for_bit_inside_an_iteration(config_of, tmp_path, name):
+    config = states_config(config_of, name, loss_chunk_tokens=9)
+    with closing(Stage(tmp_path / "whole", [])) as whole:
+        train(config, whole)
+    with closing(Stage(tmp_path / "first", [])) as first:
+        first.stop()
+        with pytest.raises(Stopped):
+            train(config, first)
+    with closing(Stage(tmp_path / "second", [first.run_dir])) as second:
+        train(config, second)
+    assert metrics(first.run_dir, second.run_dir) == metrics(whole.run_dir)
+
+
+def test_numbers_on_request_are_the_same_with_hidden_states_kept(config_of, tmp_path):
+    found = []
+    for size in (0, 9):
+        asked = {"advantage_gradients": True, "gradient_bound": True}
+        with closing(Stage(tmp_path / str(size), [])) as stage:
+            train(config_of("lco-kld", iterations=1, loss_chunk_tokens=size, diagnostics=asked), stage)
+        found.append(metrics(stage.run_dir)[1])
+    for name in ("train/grad_norm_positive", "train/grad_bound"):
+        assert found[1][name] == pytest.approx(found[0][name], rel=1e-3)
+
+
 def test_a_head_that_is_no_linear_layer_is_refused(tiny_model, monkeypatch):
     policy = load_policy(tiny_model, StageConfig(device="cpu"))
     policy.model.lm_head = nn.Sequential(policy.model.lm_head)
@@ -204,8 +306,6 @@ def test_what_architectures_do_to_their_logits_is_known(tiny_policy, tmp_path, a
 
 
 def test_supervised_and_preference_stages_in_chunks_are_those_at_once(tiny_model, tmp_path):
-    import json
-
     from lco.dpo import tune
     from lco.sft import warm_up
 

@@ -1,9 +1,15 @@
 """Rule rewards."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from lco.answers import GraderFailure
 from lco.config import ExactAnswer
+from lco.grading.grader import Grader
 from lco.prompts import Prompt
 from lco.reward_config import Reward, StepVerifier
 from lco.rewards import Graded, rule_reward, tokens_per_step
@@ -22,6 +28,32 @@ def test_rewards_are_those_of_the_configuration():
     config = ExactAnswer(extraction="last-equals", correct=0.5, incorrect=0.0)
     assert rule_reward(config, PROMPT, "=3") == Graded(0.5, True)
     assert rule_reward(config, PROMPT, "=4") == Graded(0.0, False)
+
+
+def test_a_formula_earns_its_reward_where_the_comparison_is_math():
+    prompt = Prompt(id="p", text="?", reference=r"2\sqrt{2}")
+    assert not rule_reward(ExactAnswer(), prompt, r"\boxed{\sqrt{8}}").is_correct
+    config = ExactAnswer(comparison="math")
+    assert rule_reward(config, prompt, r"\boxed{\sqrt{8}}") == Graded(1.0, True)
+    assert rule_reward(config, prompt, r"\boxed{\sqrt{7}}") == Graded(-1.0, False)
+    assert rule_reward(config, prompt, r"\boxed{(10^8)!}") == Graded(-1.0, False, is_timed_out=True)
+
+
+def test_a_grader_that_fails_is_no_reward(monkeypatch):
+    with Grader(num_workers=1) as broken:
+        monkeypatch.setattr("lco.grading.pool.WORKER", Path("/nonexistent/worker.py"))
+        monkeypatch.setattr("lco.answers.shared_grader", lambda: broken)
+        with pytest.raises(GraderFailure, match="could not be graded"):
+            rule_reward(ExactAnswer(comparison="math"), PROMPT, r"\boxed{\sqrt{9}}")
+
+
+def test_the_exact_comparison_starts_no_process():
+    code = (
+        "from lco.config import ExactAnswer; from lco.prompts import Prompt; from lco.rewards import rule_reward\n"
+        "from lco.grading.grader import shared_grader\n"
+        "rule_reward(ExactAnswer(), Prompt('p', '?', 'x+1'), r'\\boxed{1+x}'); print(shared_grader().process_ids())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_prompt_without_a_reference_is_never_answered_correctly():

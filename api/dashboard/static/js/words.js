@@ -50,6 +50,7 @@ const TITLES = new Map([
   ["train/zero_std_groups", "Groups of one reward"],
   ["train/completion_tokens", "Completion tokens"],
   ["train/completion_tokens_max", "Completion tokens, longest"],
+  ["train/grader_timeout", "Grader timeouts"],
   ["train/truncated", "Truncated"],
   ["train/value_loss", "Value loss"],
   ["train/explained_variance", "Explained variance"],
@@ -60,6 +61,7 @@ const TITLES = new Map([
   ["train/grad_norm_positive", "Gradient norm, A > 0"],
   ["train/grad_norm_negative", "Gradient norm, A < 0"],
   ["train/grad_bound", "Bound on the gradient norm"],
+  ["train/num_pairs", "Pairs"],
   ["train/margin", "Margin"],
   ["time/step_seconds", "Seconds a step"],
 ]);
