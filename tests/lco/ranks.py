@@ -60,15 +60,11 @@ def measure(ways: Ways) -> dict[str, Tensor]:
             fitting = Fitting(policy.model, free, 1, parallel)
             for size, seed in ways.cuts:
                 order = torch.randperm(len(part.num_tokens_B), generator=torch.Generator().manual_seed(seed))
-                metrics = fit(
-                    policy,
-                    fitting,
-                    estimator.algorithm,
-                    part.select(order),
+                limits, chunked = (
                     Limits(size, config.micro_batch_tokens),
-                    0,
-                    config.loss_chunk_tokens,
+                    (config.loss_chunk_tokens, estimator.prepared),
                 )
+                metrics = fit(policy, fitting, estimator.algorithm, part.select(order), limits, 0, *chunked)
                 gradient = [
                     distributed.whole(p.grad).flatten() for p in policy.model.parameters() if p.grad is not None
                 ]
