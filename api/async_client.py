@@ -143,6 +143,18 @@ class AsyncClient:
         """Exact statistics over seeds, of an experiment or a job."""
         return await self._ask(calls.results_table(experiment, job))
 
+    async def printed_table(
+        self, experiment: str, form: str, *, metric: str | None = None, baseline: str | None = None
+    ) -> str:
+        """The table of an experiment as `csv`, `markdown`, `latex` or `html`."""
+        return transport.content(await self._send(calls.printed_table(experiment, form, metric, baseline))).decode()
+
+    def comparisons(
+        self, experiment: str, baseline: str, **filters: Any
+    ) -> AsyncIterator[service_schemas.ComparisonRead]:
+        """Every other method against a baseline; filters: metric, benchmark, decoding."""
+        return self._all(calls.comparisons(experiment, baseline, filters))
+
     async def metrics(
         self, run: str, keys: list[str] | None = None, *, from_step: int = 0, max_points: int = 1000
     ) -> schemas.MetricsRead:

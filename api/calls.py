@@ -132,6 +132,18 @@ def results_table(experiment: str | None, job: str | None) -> Ask[result_schemas
     return Ask(Call("GET", "/v1/results/table", {"experiment": experiment, "job": job}), result_schemas.ResultsTable)
 
 
+def printed_table(experiment: str, form: str, metric: str | None, baseline: str | None) -> Call:
+    """The table of results as text."""
+    query = {"experiment": experiment, "format": form, "metric": metric, "baseline": baseline}
+    return Call("GET", "/v1/results/table", query)
+
+
+def comparisons(experiment: str, baseline: str, filters: dict[str, Any]) -> AskList[service_schemas.ComparisonRead]:
+    """Every other method against a baseline."""
+    query = {"experiment": experiment, "baseline": baseline, **filters}
+    return AskList("/v1/comparisons", service_schemas.ComparisonRead, query)
+
+
 def login_link() -> Ask[service_schemas.LoginLink]:
     """A link that opens one browser session."""
     return Ask(Call("POST", "/v1/login_links"), service_schemas.LoginLink)

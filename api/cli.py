@@ -21,7 +21,6 @@ ANALYSES = {name: f"lco.analysis.{name}" for name in ("dynamics", "convexity", "
 """What `lco analyze` can do -> the module that does it."""
 TOOLS = {
     "score": ("evaluation.scoring", "grade outputs that exist already, without the platform: lco score --help"),
-    "compare": ("evaluation.comparison", "compare two evaluations problem by problem: BASE_RUN_DIR OTHER_RUN_DIR"),
     "report": ("evaluation.report", "write an evaluation as one HTML file: RUN_DIR"),
 }
 """Command -> the module that does it by itself, and its help."""
@@ -34,7 +33,7 @@ _MODELS = "api.commands.models"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and (module := STAGES.get(given[0]) or TOOLS.get(given[0], ("",))[0]):
+    if given and (module := _module_of(given)):
         importlib.import_module(_MODELS).become(module, given[1:])
         return 0
     if given[:1] == ["analyze"] and given[1:2] and given[1] in ANALYSES:
@@ -55,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"lco: {message}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
+
+
+def _module_of(given: Sequence[str]) -> str:
+    """The module that a command becomes; empty for those that are carried out here."""
+    command, *rest = given
+    if command == "compare" and rest and not rest[0].startswith(("exp_", "-")):
+        return "evaluation.comparison"
+    return STAGES.get(command) or TOOLS.get(command, ("",))[0]
 
 
 def friendly(error: Exception) -> str | None:
@@ -160,12 +167,25 @@ def _add_jobs(commands: "_Commands[argparse.ArgumentParser]") -> None:
     logs = _add(commands, "logs", f"{_JOBS}:logs", "print the output of a run")
     logs.add_argument("id", metavar="ID", help="a run, or a job with one run")
     logs.add_argument("-f", "--follow", action="store_true", help="until the run ends")
+    compare = _add(
+        commands,
+        "compare",
+        f"{_JOBS}:compare",
+        "compare an experiment's methods with one of them, or two evaluations' run directories problem by problem",
+    )
+    compare.add_argument("id", metavar="EXPERIMENT", help="or BASE_RUN_DIR OTHER_RUN_DIR, which need no platform")
+    compare.add_argument("--baseline", metavar="METHOD", required=True, help="the method to compare with")
+    compare.add_argument("--metric", metavar="NAME", help="only this metric")
+    compare.add_argument("--json", action="store_true", help="as JSON")
     results = _add(
         commands, "results", f"{_JOBS}:results", "print the table of results: mean and spread over train seeds"
     )
     results.add_argument("--experiment", metavar="ID", help="of this experiment (default: the newest)")
     results.add_argument("--job", metavar="ID", help="of this evaluation job")
     results.add_argument("--json", action="store_true", help="as JSON")
+    results.add_argument("--format", choices=("csv", "markdown", "latex", "html"), help="of an experiment, as text")
+    results.add_argument("--metric", metavar="NAME", help="with --format: only this metric")
+    results.add_argument("--baseline", metavar="METHOD", help="with --format: mark what differs significantly from it")
 
 
 def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:

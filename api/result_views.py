@@ -17,6 +17,8 @@ from store.statistics import results_table as statistics_of
 def unit_of(benchmark: str, metric: str) -> schemas.Unit:
     """What the values of a metric are, as its benchmark says."""
     known = BENCHMARKS.get(benchmark)
+    if benchmark == "alpaca-eval":  # figures of stored annotations, as its users know them
+        return "number" if metric.startswith("lc_c") else "percent"
     return "fraction" if known is None else known.units.get(metric, "fraction")
 
 

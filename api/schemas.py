@@ -131,7 +131,7 @@ class AttemptRead(Wire):
     gpus: list[int]
     """Indices of the GPUs it had."""
     outcome: str | None
-    """null while it runs; succeeded, stopped, user, infra, oom, non_finite or lost."""
+    """null while it runs; succeeded, stopped, user, infra, oom, non_finite, collapsed, paused or lost."""
     exit_code: int | None
     """Negative for a signal."""
     error_message: str

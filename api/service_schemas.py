@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
+from api.result_schemas import Unit
 from api.schemas import Wire
 
 
@@ -32,6 +33,59 @@ class DiffRead(Wire):
     """null where there was nothing."""
     after: Any = None
     """null where there is nothing."""
+
+
+class IntervalRead(Wire):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+class OverExamplesRead(Wire):
+    """The same problems, each one's share of correct completions compared."""
+
+    num_examples: int
+    num_wins: int
+    num_losses: int
+    num_ties: int
+    mcnemar_p: float | None
+    """Exact, two-sided; null where nothing changed."""
+
+
+class ComparisonRead(Wire):
+    """One method less the baseline, in one metric of one benchmark and decoding."""
+
+    object: Literal["comparison"] = "comparison"
+    method: str
+    baseline: str
+    benchmark: str
+    metric: str
+    decoding: str
+    configuration: str
+    """Hash of what both measured."""
+    unit: Unit
+    """Of the differences, their mean, spread and intervals."""
+    seeds: list[int]
+    """Train seeds that both have a value for."""
+    differences: list[float]
+    """By these seeds."""
+    mean: float | None
+    """Of the differences."""
+    std: float | None
+    """Of the differences, ddof = 1."""
+    interval: IntervalRead | None
+    """95 % interval of the mean by Student's t."""
+    bootstrap: IntervalRead | None
+    """95 % percentile bootstrap interval; too narrow with few seeds."""
+    t_p: float | None
+    """Two-sided paired t-test."""
+    sign_flip_p: float | None
+    """Two-sided paired permutation test; at least 2 / 2^seeds."""
+    adjusted_p: float | None
+    """`t_p` after Holm's correction over everything the request returns."""
+    examples: OverExamplesRead | None
+    """Over examples; null where the metric is not Pass@1."""
 
 
 class OutputRead(Wire):

@@ -85,6 +85,8 @@ class PolicyGenerator:
 
     def close(self) -> None:
         """Frees the model's memory."""
+        if self._policy is None:
+            return
         self._policy = None
         gc.collect()
         if torch.cuda.is_available():

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,6 +38,11 @@ def sound(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [sound(item) for item in value]
     return value
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name; what they hold is not copied."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 class Journal:

@@ -1,6 +1,5 @@
 """From completions to results, and both read back as typed objects. No torch."""
 
-import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.passes import Pass
-from evaluation.records import sound
+from evaluation.records import fields_of, sound
 from evaluation.statistics import clustered_standard_error, maj_at_k, mean_of, pass_at_k
 from evaluation.types import Completion, Result
 
@@ -95,7 +94,7 @@ def sampled_metrics(
 
 def completion_line(completion: Completion) -> str:
     """The completion as a line of `completions.jsonl`."""
-    return json.dumps(sound(dataclasses.asdict(completion))) + "\n"
+    return json.dumps(sound(fields_of(completion))) + "\n"
 
 
 def completion_of(document: Mapping[str, Any]) -> Completion:

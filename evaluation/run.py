@@ -5,7 +5,6 @@ hash of all that decides it. A resumed evaluation looks there first, so that it 
 `completions.jsonl` and `results.json` are made of the records alone, in a fixed order, at the end.
 """
 
-import dataclasses
 import json
 import sys
 import time
@@ -20,7 +19,7 @@ from evaluation.config import EndpointPolicy, EvalConfig
 from evaluation.generation import Generation, Generator, Request, generation_of
 from evaluation.graders import Graders
 from evaluation.passes import LIKELIHOOD, Pass, Sample, passes_of
-from evaluation.records import Journal, sound
+from evaluation.records import Journal, fields_of, sound
 from evaluation.results import COMPLETIONS, RESULTS, Results, completion_line, results_of
 from evaluation.types import Completion, Item, Result, Score
 from lco.manifest import write_manifest
@@ -146,7 +145,7 @@ class _Work:
             self._stage.event("info", f"resumed with {num_kept} completions")
         progress = _Progress(self._stage, "completed", num_kept, len(self.samples), 0, self._spent)
         for batch in self._made(missing):
-            self._generations.put_all((key, dataclasses.asdict(generation)) for key, generation in batch)
+            self._generations.put_all((key, fields_of(generation)) for key, generation in batch)
             for key, generation in batch:
                 owner = missing[key].owner
                 self._price += generation.price
@@ -198,7 +197,7 @@ class _Work:
             keys = {item.position: key for key, item in wanted.items()}
             with closing(_closable(benchmark.score_all(wanted.values(), self._graders))) as scores:
                 for position, score in scores:
-                    self._scores.put(keys.pop(position), dataclasses.asdict(score))
+                    self._scores.put(keys.pop(position), fields_of(score))
                     if score.value is None:
                         errors.add(benchmark.name, score.reason or score.verdict, is_ours=True)
                     progress.advance(self.samples[position].owner)

