@@ -6,10 +6,14 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from evaluation.records import Journal
+from evaluation.judge_config import JudgeConfig
+from evaluation.records import Journal, content_key
 from lco.grading.grader import Grader
+
+if TYPE_CHECKING:
+    from evaluation.judge import Judge
 
 JOURNAL = "replies.jsonl"
 FORMULAS = "formulas.jsonl"
@@ -67,6 +71,16 @@ class Graders:
             return Grader(store=store)
 
         return self.opened("math", make)
+
+    def judge(self, config: JudgeConfig) -> "Judge":
+        """The judge of a configuration; no call whose reply the journal has is made again."""
+        from evaluation.judge import Judge  # the SDK takes most of a second to load
+
+        return self.opened(
+            f"judge {content_key(config=config.model_dump(mode='json'))}",
+            lambda: Judge(config, journal=self.journal),
+            price=lambda judge: judge.endpoint.budget.spent,
+        )
 
     @property
     def price(self) -> float:

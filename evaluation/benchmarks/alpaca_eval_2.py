@@ -23,7 +23,7 @@ from evaluation.types import Completion, Example, Item, Score
 
 if TYPE_CHECKING:
     from evaluation.graders import Graders
-    from evaluation.judge import Comparison, Judge
+    from evaluation.judge import Comparison
 
 
 class AlpacaEval2(Benchmark[AlpacaEval2Benchmark]):
@@ -119,20 +119,13 @@ class AlpacaEval2(Benchmark[AlpacaEval2Benchmark]):
             from evaluation.length_control import GamedBaseline
 
             GamedBaseline.of_rows(self._gamed_baseline)
-        self._judge(graders).check_estimate(_comparison(example, example.reference + " ") for example in self.examples)
-
-    def _judge(self, graders: "Graders") -> "Judge":
-        from evaluation.judge import Judge
-
-        return graders.opened(
-            f"judge {content_key(config=self.config.judge.model_dump(mode='json'))}",
-            lambda: Judge(self.config.judge, journal=graders.journal),
-            price=lambda judge: judge.endpoint.budget.spent,
+        graders.judge(self.config.judge).check_estimate(
+            _comparison(example, example.reference + " ") for example in self.examples
         )
 
     def score(self, example: Example, completion: str, graders: "Graders") -> Score:
         """The judge's preference less one."""
-        judgement = self._judge(graders).compare(_comparison(example, completion))
+        judgement = graders.judge(self.config.judge).compare(_comparison(example, completion))
         preference = judgement.preference
         return Score(
             None if preference is None else preference - 1,
@@ -153,7 +146,7 @@ class AlpacaEval2(Benchmark[AlpacaEval2Benchmark]):
     def score_all(self, items: Iterable[Item], graders: "Graders") -> Iterator[tuple[int, Score]]:
         """Judges many at a time. What would fail every later call as well ends the run; see `evaluation.judge`."""
         waiting = list(items)
-        judge = self._judge(graders)
+        judge = graders.judge(self.config.judge)
         judge.check_estimate(_comparison(item.example, item.completion) for item in waiting)
         num_threads = self.config.judge.endpoint.max_concurrency
         for item, score in answered(waiting, lambda item: self.score_item(item, graders), num_threads):

@@ -260,11 +260,11 @@ def by_instruction(call):
 
 @pytest.mark.timeout(300)
 def test_an_evaluation_killed_while_it_judges_resumes_to_the_same_bytes_and_repeats_no_answered_call(
-    document, launcher, tmp_path
+    document, launcher, stage, tmp_path
 ):
     in_flight = 4
     with JudgeServer(by_instruction) as server:
-        assert launcher.run("evaluation.run", judged(document, server), tmp_path / "whole") == 0
+        evaluate(EvalConfig.model_validate(judged(document, server)), stage)
         assert server.asked_stats()["repeated"] == 0
     troubles = {5: "500", 17: "429", 31: "cut", 44: "garbage"}
     with JudgeServer(by_instruction, lambda call: troubles.get(call.number, ""), seconds=0.01) as server:
@@ -279,7 +279,7 @@ def test_an_evaluation_killed_while_it_judges_resumes_to_the_same_bytes_and_repe
         stats = server.asked_stats()
         assert stats["different"] == 120
         assert stats["answered"] - stats["different"] <= in_flight
-    whole, last = (tmp_path / name for name in ("whole", "last"))
+    whole, last = stage.run_dir, tmp_path / "last"
     for name in ("model_outputs.json", "annotations.json"):
         place = f"documents/alpaca-eval-2/greedy/{name}"
         assert rows_of(last / place) == rows_of(whole / place)

@@ -1,9 +1,14 @@
 """The length-controlled win rate: the published numbers, and what must hold of any fit."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
+import sklearn
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GroupKFold
 
 from evaluation.length_control import (
     GAMED_WEIGHT,
@@ -134,3 +139,39 @@ def test_a_gamed_baseline_of_another_form_is_refused(files, change):
         GamedBaseline.of_rows([*files.gamed_baseline[:5], files.gamed_baseline[5] | change])
     with pytest.raises(ValueError, match="gamed_baseline"):
         GamedBaseline.of_rows([])
+
+
+def cross_validated(pairs, gamed):
+    """phi, psi, theta by scikit-learn's own cross-validation, set up as alpaca_eval sets it up."""
+    deltas = np.array([pair.delta_length for pair in pairs], dtype=float)
+    own = np.column_stack([np.tanh(deltas / deltas.std(ddof=1)), [p.difficulty for p in pairs], np.ones(len(pairs))])
+    theirs = np.column_stack([np.tanh(gamed.std_delta_length), gamed.difficulty, np.zeros(len(gamed.preference))])
+    targets = np.concatenate([gamed.preference, [pair.preference - 1 for pair in pairs]])
+    weights = np.tile(np.concatenate([np.full(len(theirs), 0.1), np.ones(len(own))]), 2)
+    true_prob = np.concatenate([targets, 1 - targets])
+
+    def loss(label, chance, true_prob, true_weight):
+        target, chance = np.where(label == 1, true_prob, 1 - true_prob), np.clip(chance, 1e-15, 1 - 1e-15)
+        return -np.mean((target * np.log(chance) + (1 - target) * np.log(1 - chance)) * true_weight)
+
+    with sklearn.config_context(enable_metadata_routing=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scorer = make_scorer(loss, response_method="predict_proba", greater_is_better=False)
+        model = LogisticRegressionCV(
+            cv=GroupKFold(n_splits=5), scoring=scorer.set_score_request(true_prob=True, true_weight=True),
+            l1_ratios=(1,), solver="liblinear", fit_intercept=False, random_state=123,
+        ).set_fit_request(sample_weight=True)  # fmt: skip
+        model.fit(
+            np.concatenate([theirs, own, theirs, own]), np.repeat([1, 0], len(targets)),
+            sample_weight=true_prob * weights, groups=np.tile(np.arange(len(targets)), 2), true_prob=true_prob,
+            true_weight=weights,
+        )  # fmt: skip
+    return model.coef_[0]
+
+
+@pytest.mark.parametrize(("count", "seed"), [(120, 2), (120, 3), (240, 2)])
+def test_the_fit_is_bit_for_bit_that_of_scikit_learns_own_cross_validation(count, seed):
+    files = made_files(count)
+    gamed = GamedBaseline.of_rows(files.gamed_baseline)
+    pairs = pairs_of(files, made_annotations(files, seed=seed))
+    assert length_controlled(pairs, gamed).coefficients.tolist() == cross_validated(pairs, gamed).tolist()

@@ -74,6 +74,7 @@ def measure(ways: Ways) -> dict[str, Tensor]:
                     Limits(size, config.micro_batch_tokens),
                     0,
                     config.loss_chunk_tokens,
+                    estimator.prepared,
                 )
                 gradient = [
                     distributed.whole(p.grad).flatten() for p in policy.model.parameters() if p.grad is not None
