@@ -99,7 +99,7 @@ def _value(expression: Any) -> Any:
     if not isinstance(expression, sympy.Expr) or expression.free_symbols or _undefined(expression):
         return None
     try:
-        value = expression.doit().evalf(NUM_DIGITS, maxn=400)
+        value = sympy.nsimplify(expression, rational=True).doit().evalf(NUM_DIGITS, maxn=400)
     except (ArithmeticError, TypeError, ValueError, AttributeError, NotImplementedError):
         return None
     if not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):

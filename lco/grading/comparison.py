@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lco.grading.latex import clean, undelimited
 from lco.grading.numeric import Tolerance
-from lco.grading.parts import Parts, is_separated, matrix_of, parts_of, sides_of, unions_of
+from lco.grading.parts import Parts, is_separated, matrix_of, parts_of, sides_of, split, unions_of
 from lco.grading.quantity import quantities_agree, read_quantity
 
 MAX_PARTS = 256
@@ -85,6 +85,8 @@ def _equal(answer: str, reference: str, context: Context, depth: int) -> bool:
         answer, reference = of_answer.head, of_reference.head
         if _squeezed(answer) == _squeezed(reference):
             return True
+    if ":" in answer and ":" not in reference and r"\{" not in answer:
+        return False  # a ratio
     if of_reference.number is not None and re.fullmatch(r"[A-Za-z]+", answer):
         return False
     return context.decide(answer, reference)
@@ -92,6 +94,7 @@ def _equal(answer: str, reference: str, context: Context, depth: int) -> bool:
 
 def _squeezed(text: str) -> str:
     """The text without white space, and braces where they change nothing."""
+    text = re.sub(r"(?<=\d)\s+(?=\d)", "\0", text)  # `1 2` is not `12`
     return re.sub(r"(?<![A-Za-z}\d])\{([A-Za-z0-9])\}", r"\1", re.sub(r"\s+|\\text\s*(?=\{)", "", text))
 
 
@@ -106,6 +109,8 @@ def _equal_words(answer: str, reference: str) -> bool | None:
         if is_choice.re is _CHOICE or reference != plain_reference or plain_reference[0] == "(":
             return choice[1] in is_choice.groups()
         return None
+    if choice and reference != choice[1] and re.fullmatch(r"\(?[a-z]\)?", plain_answer):
+        return False
     if re.search("[A-Za-z]{2}", plain_reference) and plain_answer.casefold() == plain_reference.casefold():
         return True
     if is_separated(answer) or is_separated(reference):
@@ -121,7 +126,8 @@ def _equal_words(answer: str, reference: str) -> bool | None:
 
 def _plain(text: str) -> str:
     r"""The text with `\text{...}` unwrapped."""
-    return " ".join(_TEXT.sub(r" \1 ", text).replace("$", "").split()).strip(" .,;:!\"'")
+    plain = " ".join(_TEXT.sub(r" \1 ", text).replace("$", "").split()).strip(" .,;:!\"'")
+    return re.sub(r"^(?:option|choice)\s+(?=\(?[A-Z]\)?$)", "", plain, flags=re.IGNORECASE)
 
 
 def _fold(words: str) -> str:
@@ -148,7 +154,7 @@ def _without_names(answer: str, reference: str) -> tuple[list[str], str] | None:
             found.append(some)
             continue
         name, value = _named(some)
-        if name and reference_name and _squeezed(name) != _squeezed(reference_name):
+        if name and reference_name and not _same_name(name, reference_name):
             found.append(some)  # y = 5 is not x = 5
         elif (name and (reference_name or not _RELATION.search(reference))) or (
             reference_name and not _RELATION.search(some)
@@ -164,6 +170,14 @@ def _without_names(answer: str, reference: str) -> tuple[list[str], str] | None:
     if not changed:
         return None
     return found, plain_reference if use_plain else reference
+
+
+def _same_name(first: str, second: str) -> bool:
+    """Whether two names may be of one thing: equal ones, and `y` for `f(x)`."""
+    first, second = _squeezed(first), _squeezed(second)
+    return first == second or any(
+        a == "y" and re.fullmatch(r"[A-Za-z]\([a-z]\)", b) for a, b in ((first, second), (second, first))
+    )
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -226,8 +240,20 @@ def _equal_parts(answer: str, reference: str, context: Context, depth: int) -> b
             for a, b in zip(row, reference_row, strict=True)
         )
     if rows is not None or reference_rows is not None:
-        return None
+        vectors = [
+            Parts("(", ")", [cell for row in found for cell in row]) if found and _is_vector(found) else None
+            for found in (rows, reference_rows)
+        ]
+        first_vector, second_vector = vectors[0] or parts_of(answer), vectors[1] or parts_of(reference)
+        if not any(vectors) or first_vector is None or second_vector is None or not second_vector.is_ordered:
+            return None
+        pairs = list(zip(first_vector.parts, second_vector.parts, strict=False))
+        return len(first_vector.parts) == len(second_vector.parts) and all(
+            _equal(undelimited(a), undelimited(b), context, depth + 1) for a, b in pairs
+        )
     unions = unions_of(answer), unions_of(reference)
+    if len(unions[1]) > 1 == len(unions[0]) and _RELATION.search(answer) and is_separated(answer):
+        unions = split(answer), unions[1]  # x < -2 or x > 2
     if len(unions[0]) == len(unions[1]) > 1:
         if _is_match(unions[0], unions[1], context, depth):
             return True
@@ -260,6 +286,10 @@ def _equal_parts(answer: str, reference: str, context: Context, depth: int) -> b
     if of_answer.is_ordered or of_reference.is_ordered:
         return all(_equal(a, b, context, depth + 1) for a, b in zip(first, second, strict=True))
     return _is_match(first, second, context, depth)
+
+
+def _is_vector(rows: list[list[str]]) -> bool:
+    return len(rows) == 1 or all(len(row) == 1 for row in rows)
 
 
 def _is_listable(answer: str, reference: str) -> bool:

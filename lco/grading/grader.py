@@ -203,7 +203,7 @@ class Grader:
         self, answer: str, reference: str, tolerance: Tolerance, algebra: "_Algebra"
     ) -> tuple[Verdict, str | None]:
         reference = reference_answer(reference)
-        if "".join(answer.split()) == "".join(reference.split()):
+        if " ".join(answer.split()) == " ".join(reference.split()):
             return "correct", None
         refused = refusal(answer)
         if refused is not None:

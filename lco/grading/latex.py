@@ -69,6 +69,8 @@ _RULES: list[tuple[re.Pattern[str], str]] = [
         (r"\\!\s*", ""),
         (r"(?<=\d)(?:\{,\}|\{,\}\s|\\,|\{\\,\}|,\\,|\\:|\\;)(?=\d{3}(?!\d))", ""),  # 10{,}000 and 10\,000
         (r"\{,\}", ","),
+        (r"(?<=\d)\{\.\}(?=\d)", "."),
+        (r"(?<=[A-Za-z])([_^])\s*\{\s*\\(?:text|mathrm|rm)\s*\{\s*([A-Za-z0-9]+)\s*\}\s*\}", r"\1{\2}"),
         (r"\\(?:,|;|:|>|quad|qquad|enspace|thinspace|hfill)(?![A-Za-z])|~|(?<!\\)\\(?=\s)", " "),
         (r"\\(?:phantom|hspace|vspace)\*?\{[^{}]*\}", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),

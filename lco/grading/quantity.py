@@ -57,10 +57,43 @@ _UNITS = {
     "Pa": "Pa pascal pascals",
     "mol": "mol mole moles",
     "acre": "acre acres",
+    "erg": "erg ergs",
+    "kJ": "kJ",
+    "cal": "cal calorie calories",
+    "kcal": "kcal",
+    "keV": "keV",
+    "MeV": "MeV",
+    "GeV": "GeV",
+    "kN": "kN",
+    "dyn": "dyn dyne dynes",
+    "kPa": "kPa",
+    "MPa": "MPa",
+    "GPa": "GPa",
+    "atm": "atm",
+    "bar": "bar bars",
+    "torr": "torr Torr",
+    "kW": "kW",
+    "MW": "MW",
+    "kHz": "kHz",
+    "MHz": "MHz",
+    "GHz": "GHz",
+    "um": "um micron microns",
+    "pm": "picometer picometers",
+    "AU": "AU",
+    "pc": "pc parsec parsecs",
+    "kpc": "kpc",
+    "Mpc": "Mpc",
+    "ly": "ly",
+    "amu": "amu",
+    "mM": "mM",
+    "ohm": "ohm ohms",
+    "rpm": "rpm",
 }
 _CANONICAL = {word: unit for unit, words in _UNITS.items() for word in words.split()}
 _LETTERS = frozenset("mgshLNJWVK")
 """Bare single letters that a number without variables may carry as a unit."""
+_LETTERS_OF_POWERS = frozenset("CFTMA")
+"""More of them, after a power of ten only."""
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _NOT_A_UNIT = re.compile(
     r"(?<![A-Za-z])(?:and|or|not|if|to|plus|minus|times|over|base|mod|undefined|infinity)(?![A-Za-z])", re.I
@@ -180,6 +213,8 @@ def _is_label(before: str, words: str, *, is_text: bool) -> bool:
         "cdot "
     ):
         return False
+    if words in _LETTERS_OF_POWERS and re.search(r"10\s*\^\s*(?:\{[^{}]*\}|\d)\s*$|\d[eE]-?\d+\s*$", before):
+        return True
     if words in _LETTERS or (words in _CANONICAL and len(words) > 1):
         return True
     return len(words.replace(".", "")) >= 4 and (before[-1:].isspace() or words.rstrip(".") in _CANONICAL)
