@@ -176,7 +176,7 @@ def run_stage(
         return EXIT_STOPPED
     except Exception as error:
         outcome = classify(error)
-        if outcome != "user":
+        if outcome not in ("user", "collapsed"):
             traceback.print_exc()
         message = str(error) or type(error).__name__
         if isinstance(error, NonFinite):
