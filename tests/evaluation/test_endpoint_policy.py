@@ -97,3 +97,14 @@ def test_greedy_requests_have_no_seed_and_stop_strings_and_system_prompt_travel(
             json.dumps([{"role": "system", "content": "Add."}])
         }
         assert all("seed" not in call.body and call.body["stop"] == ["\n\n"] for call in server.calls)
+
+
+def test_what_needs_the_weights_is_refused_before_anything_is_asked(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    question = {"subject": "law", "question": "q?", "choices": ["a", "b", "c", "d"], "answer": 1}
+    rows.write_text(json.dumps(question) + "\n")
+    benchmark = {"name": "mmlu", "source": str(rows), "dev": str(rows), "num_shots": 0, "form": {"name": "likelihood"}}
+    with JudgeServer(answer) as server:
+        with pytest.raises(ValueError, match="benchmarks: mmlu needs likelihoods or raw prompts"):
+            run(document(server, benchmarks=[SUMS, benchmark]), tmp_path / "run")
+        assert server.calls == []

@@ -137,6 +137,23 @@ def test_several_samples_of_an_example_differ_and_the_first_is_that_of_a_single_
     assert {row["num_examples"] for row in rows} == {20}
 
 
+def test_several_benchmarks_are_measured_each_with_its_own_limits_in_the_order_given(document, stage, tmp_path):
+    path = tmp_path / "gsm8k.jsonl"
+    path.write_text("".join(json.dumps({"question": f"{n}+1=", "answer": f"#### {n + 1}"}) + "\n" for n in range(5)))
+    problems = {"name": "gsm8k", "path": str(path), "instruction": "{question}"}
+    other = {"name": "gsm8k", "problems": problems, "max_tokens": 3, "extraction": "final-number"}
+    document |= {"benchmarks": [other, SUMS], "decodings": ["greedy", "t1.0"], "eval_seeds": [7]}
+    completions, rows = run(document, stage)
+    order = [(line["benchmark"], line["decoding"], line["eval_seed"]) for line in completions]
+    passes = [(name, *one) for name in ("gsm8k", "sums") for one in (("greedy", None), ("t1.0", 7))]
+    assert list(dict.fromkeys(order)) == passes and len(order) == 2 * (5 + 20)
+    longest = {name: max(c["num_tokens"] for c in completions if c["benchmark"] == name) for name in ("gsm8k", "sums")}
+    assert longest["gsm8k"] == 3 and 3 < longest["sums"] <= 8
+    assert [
+        (row["benchmark"], row["decoding"], row["eval_seed"]) for row in rows if row["metric"] == "pass@1"
+    ] == passes
+
+
 def test_progress_counts_what_is_made_and_what_is_scored(document, stage):
     run(document, stage)
     found = records(stage.run_dir)
