@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, is_dataclass, replace
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -26,6 +27,9 @@ from lco.config import StageConfig
 
 T = TypeVar("T")
 Parallel = Literal["ddp", "fsdp2"]
+
+_PATIENCE = timedelta(hours=2)
+"""For a process that samples longer completions than the others. That one has died is noticed by torchrun."""
 
 
 def join(config: StageConfig) -> None:
@@ -43,7 +47,7 @@ def join(config: StageConfig) -> None:
         raise ValueError(f"device: {torch.cuda.device_count()} GPUs for {os.environ['LOCAL_WORLD_SIZE']} processes")
     from accelerate import PartialState
 
-    state = PartialState(cpu=is_cpu)
+    state = PartialState(cpu=is_cpu, timeout=_PATIENCE)
     found = (state.num_processes, state.backend, count())
     assert found == (expected, "gloo" if is_cpu else "nccl", expected), f"{expected} processes became {found}"
     torch.set_num_threads(config.threads)  # accelerate has its own idea

@@ -31,7 +31,8 @@ from lco.run_directory import ERROR, is_finished, outputs, settle_configuration,
 EXIT_STOPPED = 75
 EXIT_USER = 2
 ORPHAN_SECONDS = 4.0
-_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # torch's words on a CPU, by system
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says without an error type of its own: on a CPU, by system, and for a library's workspace on a GPU."""
 _LOOK_SECONDS = 0.3
 _PLATFORM_INPUT = re.compile(r"(job|model|data):.+|(job|ckpt)_[0-9a-z]{26}")
 
@@ -178,7 +179,7 @@ def run_stage(
         return EXIT_STOPPED
     except Exception as error:
         outcome = classify(error)
-        if outcome != "user":
+        if outcome not in ("user", "collapsed"):
             traceback.print_exc()
         message = str(error) or type(error).__name__
         if isinstance(error, NonFinite):

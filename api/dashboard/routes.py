@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 _EVENTS = 50
 _COMPLETIONS = 25
 _TRAINING_KINDS = frozenset({"sft", "dpo", "train"})
-VERDICTS = ("correct", "wrong", "no_answer", "timeout", "error", "skipped")
+VERDICTS = ("correct", "wrong", "no_answer", "timeout", "error", "skipped", "scored")
 
 
 @router.get("/experiments/{experiment_id}")

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from api.figures import column_labels, figure
 from api.result_schemas import SeedValue, TableRow, Unit
 
-SHARES_OF_FAILURE = frozenset({"no-answer", "truncated", "timed-out", "errors"})
+UNRANKED = frozenset(
+    (
+        *("no-answer", "truncated", "grader-timeout", "grader-skipped", "shortened"),
+        *("standard_error", "lc_fit_spread", "lc_bootstrap_low", "lc_bootstrap_high", "n_total", "n_missing"),
+        *("unweighted", "judge_tokens", "judge_price", "sub-sentences", "ties"),
+    )
+)
 """Metrics in which more is not better: nothing is marked as best."""
 DOTS_WIDTH = 64
 DOT_RADIUS = 2.5
@@ -121,7 +127,7 @@ def _table(metric: str, rows: Sequence[TableRow], methods: Sequence[str]) -> Met
     order = [method for method in dict.fromkeys([*methods, *(row.method for row in rows)]) if method in present]
     cells = {(row.method, row.benchmark, row.decoding, row.configuration): row for row in rows}
     best: dict[Column, float | None] = dict.fromkeys(columns)
-    if metric not in SHARES_OF_FAILURE:
+    if metric not in UNRANKED:
         best = {column: _best([_mean(cells, method, column) for method in order]) for column in columns}
     scales = {
         column: _scale([cells[key] for method in order if (key := (method, *column.key)) in cells])

@@ -139,8 +139,6 @@ class Benchmark(ABC, Generic[ConfigT]):
 
 SHARES: dict[str, Callable[[Completion], bool]] = {
     "no-answer": lambda completion: completion.verdict == "no_answer",
-    "timed-out": lambda completion: completion.verdict == "timeout",
     "truncated": lambda completion: completion.truncated,
-    "errors": lambda completion: completion.value is None,
 }
 """Metrics that any benchmark with answers may name: the share of completions of which this is true."""

@@ -56,6 +56,7 @@ class QaFeedback(Benchmark[QaFeedbackBenchmark]):
         "truncated",
         "shortened",
     )
+    units = {"completeness": "number", "reward": "number", "sub-sentences": "number"}
     file_names = ("test.json", "test.jsonl", "test.jsonl.gz", "dev.json", "dev.jsonl", "dev.jsonl.gz")
 
     def load(self) -> list[Example]:

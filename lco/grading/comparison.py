@@ -18,7 +18,8 @@ MAX_PARTS = 256
 MAX_DEPTH = 8
 
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
-_WORDS = re.compile(r"[A-Za-z][A-Za-z.]*(?:[ ,'-]+[A-Za-z][A-Za-z.]*)*")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z.]*(?:(?:[ ,']+|(?<=[A-Za-z]{2})-(?=[A-Za-z]{2}))[A-Za-z][A-Za-z.]*)*")
+_SIGNS = re.compile(r"(?<![A-Za-z])-|-(?![A-Za-z])|[+*/^=<>\\\d]")
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
 _CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-Z])\)|([A-Z])[).:])\s*\S.*", re.DOTALL)
 _RELATION = re.compile(r"\\(?:ne|le|ge)(?![A-Za-z])|[<>]|!=|=")
@@ -119,7 +120,8 @@ def _equal_words(answer: str, reference: str) -> bool | None:
         _WORDS.fullmatch(plain) is not None and (len(plain) > 3 or _TEXT.search(text) is not None)
         for plain, text in ((plain_answer, answer), (plain_reference, reference))
     ]
-    if any(is_words) and _fold(plain_answer) == _fold(plain_reference):
+    has_signs = _SIGNS.search(plain_answer) or _SIGNS.search(plain_reference)
+    if any(is_words) and not has_signs and _fold(plain_answer) == _fold(plain_reference):
         return True
     return False if all(is_words) else None
 

@@ -65,7 +65,7 @@ _RULES: list[tuple[re.Pattern[str], str]] = [
     for pattern, replacement in (
         (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![A-Za-z])\s*\.?", ""),
         (r"\\(?:displaystyle|textstyle|limits|nolimits|mathstrut|strut)(?![A-Za-z])", ""),
-        (r"(?<=\d),?\\!\s*,?(?=\s*\d{3}(?!\d))", ""),  # 11,\!111
+        (r"(?<=\d)\s*,?\s*\\!\s*,?\s*(?=\d{3}(?!\d))", ""),  # 11,\!111
         (r"\\!\s*", ""),
         (r"(?<=\d)(?:\{,\}|\{,\}\s|\\,|\{\\,\}|,\\,|\\:|\\;)(?=\d{3}(?!\d))", ""),  # 10{,}000 and 10\,000
         (r"\{,\}", ","),

@@ -132,3 +132,8 @@ def test_benchmarks_and_configurations_are_read_without_torch():
     modules = "evaluation.benchmarks, evaluation.config, lco.algorithms, lco.answers, lco.manifest, sys"
     code = f"import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_units_are_of_metrics_that_the_benchmark_has(name):
+    assert BENCHMARKS[name].units.keys() <= set(BENCHMARKS[name].metrics)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from lco.answers import (
     parse_number,
 )
 
-DATA = Path(__file__).parents[2].parent / "shared/data"
+DATA = Path(os.environ.get("LCO_SHARED_DATA", Path(__file__).parents[2].parent / "shared/data"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from lco import distributed
+from lco.config import StageConfig
 from lco.manifest import read_manifest
 from lco.stage import EXIT_STOPPED, EXIT_USER
 from tests.lco.launcher import metrics, records
@@ -46,6 +48,13 @@ def test_every_piece_is_dealt_to_one_process_and_all_have_as_many_rounds(num_ite
     assert max(map(len, mine)) - min(map(len, mine)) <= 1
     if num_items % num_processes == 0:
         assert all(mine), "nobody is idle"
+
+
+def test_accelerate_going_on_alone_is_noticed(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("accelerate.PartialState", lambda **_: SimpleNamespace(num_processes=1, backend=None))
+    with pytest.raises(AssertionError, match="2 processes became"):
+        distributed.join(StageConfig(device="cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -251,6 +251,21 @@ def test_a_run_that_keeps_hidden_states_resumes_bit_for_bit_inside_an_iteration(
     assert metrics(first.run_dir, second.run_dir) == metrics(whole.run_dir)
 
 
+@pytest.mark.parametrize("is_dense", [False, True], ids=["sampled", "dense"])
+def test_advantages_of_ones_own_in_chunks_are_those_at_once(config_of, tmp_path, is_dense):
+    def advantages(rollouts, batch):
+        logits_NV = batch.support.behaviour_logits_NK
+        return logits_NV.cos() if is_dense else batch.behaviour_logprobs_N.cos()
+
+    found = []
+    for size in (0, 9):
+        with closing(Stage(tmp_path / str(size), [])) as stage:
+            train(config_of("lco-kld-sparse", iterations=1, loss_chunk_tokens=size), stage, advantages)
+        found.append(metrics(stage.run_dir))
+    for step, values in found[0].items():
+        assert found[1][step] == pytest.approx(values, rel=5e-3, abs=2e-5), step
+
+
 def test_numbers_on_request_are_the_same_with_hidden_states_kept(config_of, tmp_path):
     found = []
     for size in (0, 9):

@@ -78,6 +78,7 @@ def test_the_systems_words_for_the_end_of_memory_are_known():
         torch.empty(1 << 50)
     assert is_out_of_memory(caught.value) and classify(caught.value) == "oom"
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
 
 
