@@ -118,6 +118,23 @@ def test_methods_are_compared_over_http(client: Client, http: TestClient, two_me
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/baseline")
 
 
+def test_curves_of_an_experiment_are_over_the_seeds_of_each_job(
+    client: Client, http: TestClient, experiment: dict[str, Any], hand: Hand
+) -> None:
+    found = client.submit_experiment(experiment)
+    assert client.curves(found.id).curves == []
+    claims = [hand.claim() for _ in range(2)]
+    for claim in claims:
+        hand.metrics(claim, [(step, {"train/entropy": step + claim.seed, "own": 1.0}) for step in (1, 2)])
+    (curve,) = client.curves(found.id).curves
+    assert (curve.job, curve.key) == (claims[0].job_name, "train/entropy")
+    assert [(point.step, point.mean, point.n) for point in curve.points] == [(1, 1.5, 2), (2, 2.5, 2)]
+    assert curve.points[0].std == pytest.approx(0.5**0.5)
+    assert [one.key for one in client.curves(found.id, ["own"], kind=curve.kind, max_points=1).curves] == ["own"]
+    assert client.curves(found.id, kind="evaluation").curves == []
+    assert http.get(f"/v1/experiments/{found.id}/curves", params={"max_points": 0}).status_code == 422
+
+
 def test_the_table_is_printed_in_every_form(client: Client, http: TestClient, two_methods: str) -> None:
     assert "other,sums,pass@1,t1.0," in client.printed_table(two_methods, "csv")
     assert "| other | **60.00" in client.printed_table(two_methods, "markdown", baseline="warm-up")
