@@ -68,9 +68,8 @@ class ComparisonGroup:
     metric: str
     decoding: str
     rows: list[ComparisonRow]
-    low: str
     high: str
-    """Ends of the line."""
+    """The right end of the line; the left one is the same with a minus."""
 
 
 @router.get("/experiments/{experiment_id}/stability")
@@ -179,7 +178,6 @@ def _group(benchmark: str, metric: str, decoding: str, rows: Sequence[Comparison
             )
             for one in rows
         ],
-        low=figure(-bound, unit),
         high=figure(bound, unit),
     )
 

@@ -140,9 +140,9 @@ def number(value: float | None) -> str:
 
 
 def signed(value: float | None, unit: Unit) -> str:
-    """A difference with its sign: `+4.0`, `-1.5`."""
+    """A difference with its sign: `+4.0`, `\N{MINUS SIGN}1.5`."""
     text = figure(value, unit)
-    return text if value is None or value < 0 else f"+{text}"
+    return text.replace("-", "\N{MINUS SIGN}") if value is None or value < 0 else f"+{text}"
 
 
 def chance(value: float | None) -> str:

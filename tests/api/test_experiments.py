@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.client import Client
+from store.queue import append_metrics
 from store.rows import Collected, ResultRow
 from tests.api.conftest import Hand
 
@@ -125,7 +126,9 @@ def test_curves_of_an_experiment_are_over_the_seeds_of_each_job(
     assert client.curves(found.id).curves == []
     claims = [hand.claim() for _ in range(2)]
     for claim in claims:
-        hand.metrics(claim, [(step, {"train/entropy": step + claim.seed, "own": 1.0}) for step in (1, 2)])
+        rows = [(step, {"train/entropy": float(step + claim.seed), "own": 1.0}) for step in (1, 2)]
+        with hand.database.write() as session:
+            append_metrics(session, claim, rows)
     (curve,) = client.curves(found.id).curves
     assert (curve.job, curve.key) == (claims[0].job_name, "train/entropy")
     assert [(point.step, point.mean, point.n) for point in curve.points] == [(1, 1.5, 2), (2, 2.5, 2)]

@@ -165,7 +165,13 @@ def test_every_page_obeys_its_policy_and_fits_its_width(served: Served, tab: Tab
     tab.page.emulate_media(color_scheme=scheme)
     jobs, runs = served.filled.jobs, served.filled.runs
     experiment = f"/experiments/{served.filled.experiment}"
-    few = [experiment, f"{experiment}/stability", f"{experiment}/compare", f"/jobs/{jobs['lco']}", f"/jobs/{jobs['measure-sft']}"]
+    few = [
+        experiment,
+        f"{experiment}/stability",
+        f"{experiment}/compare",
+        f"/jobs/{jobs['lco']}",
+        f"/jobs/{jobs['measure-sft']}",
+    ]
     few += [f"/runs/{runs[key]}" for key in (("lco", 1), ("ppo", 1), ("measure-lco", 0))]
     for path in [*LISTS, *(served.filled.pages() if scheme == "dark" else few)]:
         tab.open(path)
