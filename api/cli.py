@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _module_of(given: Sequence[str]) -> str:
     """The module that a command becomes; empty for those that are carried out here."""
     command, *rest = given
+    if command == "evaluate" and (not rest or any(a.startswith(("--b", "-h", "--h")) for a in rest)):
+        return "evaluation.command"  # options; else a configuration file and a run directory
     if command == "compare" and rest and not rest[0].startswith(("exp_", "-")):
         return "evaluation.comparison"
     return STAGES.get(command) or TOOLS.get(command, ("",))[0]
@@ -203,7 +205,10 @@ def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:
 def _add_models(commands: "_Commands[argparse.ArgumentParser]") -> None:
     for name, module in STAGES.items():
         # Listed for the help alone: main() hands their arguments to the module, which has a parser of its own.
-        commands.add_parser(name, help=f"run one stage without the platform: python -m {module} CONFIG RUN_DIR")
+        text = f"run one stage without the platform: python -m {module} CONFIG RUN_DIR"
+        if name == "evaluate":
+            text = "evaluate a model without the platform: CHECKPOINT --benchmarks NAME,..., or CONFIG RUN_DIR"
+        commands.add_parser(name, help=text)
     analyses = commands.add_parser("analyze", help="the paper's analyses: figures and numbers, without the platform")
     known = analyses.add_subparsers(required=True, metavar="ANALYSIS")
     for name, module in ANALYSES.items():

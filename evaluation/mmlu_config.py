@@ -38,6 +38,8 @@ class _MmluBase(BenchmarkBase):
     """Rows of MMLU's dev split, five a subject; read where `num_shots` is not 0."""
     subjects: Annotated[list[str], Field(max_length=57)] = []
     """The subjects that are asked, by their names in the data; empty for all."""
+    num_questions: PositiveInt = 1_000_000
+    """The first rows of these subjects that are used; fewer when there are fewer."""
     max_tokens: PositiveInt = 1024
     """Longest completion of the generative form."""
 

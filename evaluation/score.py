@@ -6,14 +6,24 @@ they are tabled with those of evaluations).
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evaluation.data import locate, read_rows
 from evaluation.records import sound
-from evaluation.score_config import AlpacaEvalScore, MathScore, MmluScore, QaFeedbackScore, Rows, ScoreConfig, Scoring
+from evaluation.rescoring import score_completions
+from evaluation.score_config import (
+    AlpacaEvalScore,
+    CompletionsScore,
+    MathScore,
+    MmluScore,
+    QaFeedbackScore,
+    Rows,
+    ScoreConfig,
+    Scoring,
+)
 from lco.config import QaFeedback
 from lco.manifest import write_durably, write_manifest
 from lco.stage import Stage, run_stage
@@ -38,14 +48,28 @@ class Scored:
     """One for each graded row."""
     figures: dict[str, Any]
     """Those of all rows together, as JSON."""
+    results: list[dict[str, Any]] | None = None
+    """Rows of results, where the figures are those of a benchmark."""
+    configurations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Hash -> what those measured."""
 
 
-def grade(scoring: Scoring, config: ScoreConfig, report: Report) -> Scored:
+def grade(
+    scoring: Scoring, config: ScoreConfig, report: Report, directory: Path, earlier: Sequence[Path] = ()
+) -> Scored:
     """Grades the rows of a scoring.
+
+    Args:
+        directory: where a benchmark's graders record what they paid or waited for.
+        earlier: directories of earlier attempts, newest first.
 
     Raises:
         ValueError: an input is wrong; the message names the file or field, and the row.
     """
+    if isinstance(scoring, CompletionsScore):
+        found = score_completions(scoring.completions, scoring.benchmark, directory, earlier, report)
+        results = [result.document() for result in found.results]
+        return Scored(found.rows, found.figures, results, found.configurations)
     rows, figures = _GRADERS[type(scoring)](scoring, config, report)
     return Scored(rows, figures)
 
@@ -112,7 +136,7 @@ def score(config: ScoreConfig, stage: Stage) -> None:
     """The stage: grades, writes, and lists what it wrote in the manifest.
 
     Raises:
-        Stopped: asked to stop; grading is quick, so it begins again.
+        Stopped: asked to stop; a judge's replies are kept, the rest is quick and begins again.
         ValueError: an input is wrong.
     """
 
@@ -120,10 +144,13 @@ def score(config: ScoreConfig, stage: Stage) -> None:
         stage.check()
         stage.progress(done, total, f"grading {config.scoring.name}")
 
-    scored = grade(config.scoring, config, report)
+    scored = grade(config.scoring, config, report, stage.run_dir, stage.earlier[1:])
     write_durably(stage.run_dir / SCORE, json.dumps(sound(scored.figures), indent=1).encode())
     write_rows(stage.run_dir / ROWS, scored)
-    results = {"rows": [result | {"benchmark": config.scoring.name} for result in results_of(scored)]}
+    rows = scored.results
+    if rows is None:
+        rows = [result | {"benchmark": config.scoring.name} for result in results_of(scored)]
+    results = sound({"rows": rows, "configurations": scored.configurations})
     write_durably(stage.run_dir / RESULTS, json.dumps(results, indent=1).encode())
     write_manifest(
         stage.run_dir,

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lco.config import Config, DataSource, ModelSource, StageConfig
+from evaluation.config import BenchmarkConfig
+from lco.config import CompletionsSource, Config, DataSource, ModelSource, StageConfig
 
 Rows = DataSource | Annotated[list[dict[str, Any]], Field(min_length=1, max_length=5000)]
 """A JSON, JSON Lines or .gz file; or the rows themselves."""
@@ -58,7 +59,22 @@ class MmluScore(Config):
     """What is graded."""
 
 
-Scoring = Annotated[MathScore | AlpacaEvalScore | QaFeedbackScore | MmluScore, Field(discriminator="name")]
+class CompletionsScore(Config):
+    """Completions of a finished evaluation, scored again by a benchmark: by a newer grader, or with another extraction.
+
+    Nothing is generated. Prompts must be those that the completions answer; verdicts before and after are in the rows.
+    """
+
+    name: Literal["completions"] = "completions"
+    completions: CompletionsSource
+    """What is scored; completions of other benchmarks in it are left alone."""
+    benchmark: BenchmarkConfig
+    """The benchmark as it is to be scored now."""
+
+
+Scoring = Annotated[
+    MathScore | AlpacaEvalScore | QaFeedbackScore | MmluScore | CompletionsScore, Field(discriminator="name")
+]
 
 
 class ScoreConfig(StageConfig):

@@ -208,7 +208,7 @@ class TrainConfig(TrainingStageConfig):
     prompts: Prompts
     """Prompts with reference answers."""
     reward: Reward = ExactAnswer()
-    """The rule reward: logged always, learned from by the `sparse` and `gae` advantages alone."""
+    """A rule, or reward models: logged always, learned from by the `sparse` and `gae` advantages alone."""
     sampling: Sampling = Sampling()
     """How the behaviour policy samples."""
     group_size: PositiveInt = 1

@@ -10,18 +10,24 @@ from lco.baselines import Dapo, Gkd
 from lco.distributed import gather, share
 from lco.policy import Policy
 from lco.prompts import Prompt
-from lco.reward_config import StepVerifier
-from lco.rewards import rule_reward
+from lco.rewarder import Rewarder
 from lco.rollout import Rollout, sample
 from lco.seeds import derived_seed, uniforms
 
 
-def collect(config: TrainConfig, policy: Policy, prompts: list[Prompt], iteration: int) -> list[Rollout]:
-    """Samples and rewards one iteration's completions, the group of a prompt side by side."""
+def collect(
+    config: TrainConfig, policy: Policy, prompts: list[Prompt], iteration: int, rewarder: Rewarder | None = None
+) -> list[Rollout]:
+    """Samples and rewards one iteration's completions, the group of a prompt side by side.
+
+    Args:
+        rewarder: the run's own; made now where there is none.
+    """
+    rewarder = rewarder or Rewarder(config)
     indices = prompt_indices(len(prompts), config.prompts_per_iteration, iteration, config.seed)
-    rollouts = _sampled(config, policy, [prompts[index] for index in indices], ("rollout", iteration))
+    rollouts = _sampled(config, policy, rewarder, [prompts[index] for index in indices], ("rollout", iteration))
     if isinstance(config.algorithm, Dapo):
-        return _refilled(config, config.algorithm, policy, prompts, indices, rollouts, iteration)
+        return _refilled(config, config.algorithm, policy, rewarder, prompts, indices, rollouts, iteration)
     return rollouts
 
 
@@ -29,6 +35,7 @@ def _refilled(
     config: TrainConfig,
     algorithm: Dapo,
     policy: Policy,
+    rewarder: Rewarder,
     prompts: list[Prompt],
     indices: list[int],
     rollouts: list[Rollout],
@@ -53,12 +60,15 @@ def _refilled(
         chosen, untried = untried[:num_missing], untried[num_missing:]
         if not chosen or sampling_round == algorithm.max_sampling_rounds:
             break
-        rollouts = _sampled(config, policy, [prompts[index] for index in chosen], ("refill", iteration, sampling_round))
+        wanted = [prompts[index] for index in chosen]
+        rollouts = _sampled(config, policy, rewarder, wanted, ("refill", iteration, sampling_round))
     groups = (mixed + equal)[: config.prompts_per_iteration]
     return [rollout for group in groups for rollout in group]
 
 
-def _sampled(config: TrainConfig, policy: Policy, prompts: list[Prompt], name: tuple[int | str, ...]) -> list[Rollout]:
+def _sampled(
+    config: TrainConfig, policy: Policy, rewarder: Rewarder, prompts: list[Prompt], name: tuple[int | str, ...]
+) -> list[Rollout]:
     """A group of rewarded completions of each prompt.
 
     Args:
@@ -71,13 +81,9 @@ def _sampled(config: TrainConfig, policy: Policy, prompts: list[Prompt], name: t
     completions = _completions(config, policy, chosen, prompt_ids, seeds)
     texts = [policy.decode(completion_ids) for completion_ids in completions]
     # Graded once and told to all: processes that disagree on a reward would train different models.
-    has_steps = isinstance(config.reward, StepVerifier)
-    verdicts = gather(
-        [
-            rule_reward(config.reward, prompt, text, policy.pieces(ids) if has_steps else ())
-            for prompt, text, ids in share(list(zip(chosen, texts, completions, strict=True)))
-        ]
-    )
+    own = share(list(zip(chosen, texts, completions, strict=True)))
+    pieces = [policy.pieces(ids) if rewarder.has_steps else () for _, _, ids in own]
+    verdicts = gather(rewarder.graded([prompt for prompt, _, _ in own], [text for _, text, _ in own], pieces))
     return [
         Rollout(
             prompt=prompt,

@@ -1,10 +1,10 @@
-"""Configuration of the rule rewards: one frozen class each, no torch. `ExactAnswer` is in `config.py`."""
+"""Configuration of the rewards: one frozen class each, no torch. `ExactAnswer` and `QaFeedback` are in `config.py`."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
-from lco.config import Comparison, Config, ExactAnswer, Extraction
+from lco.config import Comparison, Config, ExactAnswer, Extraction, QaFeedback
 
 
 class StepVerifier(Config):
@@ -34,5 +34,8 @@ def _name(value: Any) -> str:
 
 
 Reward = Annotated[
-    Annotated[ExactAnswer, Tag("exact-answer")] | Annotated[StepVerifier, Tag("step-verifier")], Discriminator(_name)
+    Annotated[ExactAnswer, Tag("exact-answer")]
+    | Annotated[StepVerifier, Tag("step-verifier")]
+    | Annotated[QaFeedback, Tag("qa-feedback")],
+    Discriminator(_name),
 ]

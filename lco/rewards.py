@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lco.answers import grade
+from lco.config import ExactAnswer
 from lco.prompts import Prompt
-from lco.reward_config import Reward, StepVerifier
+from lco.reward_config import StepVerifier
 from lco.step_verifiers import STEP_VERIFIERS
 
 
@@ -16,7 +17,7 @@ class Graded:
     reward: float
     """Of the whole completion: the mean of its steps' rewards where there are steps."""
     is_correct: bool
-    """The final answer equals the reference."""
+    """The final answer equals the reference; by reward models: no unit of the completion has an error."""
     step_rewards: tuple[float, ...] = ()
     """Empty where the completion is judged as a whole."""
     step_tokens: tuple[int, ...] = ()
@@ -25,7 +26,9 @@ class Graded:
     """The answer took the grader too much time or memory; it counts as incorrect."""
 
 
-def rule_reward(config: Reward, prompt: Prompt, completion: str, pieces: Sequence[str] = ()) -> Graded:
+def rule_reward(
+    config: ExactAnswer | StepVerifier, prompt: Prompt, completion: str, pieces: Sequence[str] = ()
+) -> Graded:
     """The reward of a completion or of each of its steps, and whether its final answer equals the reference.
 
     Args:

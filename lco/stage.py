@@ -130,11 +130,13 @@ def run_stage(
     arguments: list[str] | None = None,
     *,
     is_shared: bool = False,
+    stage_type: type[Stage] = Stage,
 ) -> int:
     """Parses the command line, runs a stage's body and gives the process's exit status.
 
     Args:
         is_shared: several processes of torchrun can share the body's work (`lco.distributed`).
+        stage_type: what shows progress and log.
     """
     parser = argparse.ArgumentParser(description=(config_type.__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="the stage's configuration, JSON or TOML")
@@ -150,7 +152,7 @@ def run_stage(
         help="run directories of earlier attempts, newest first",
     )
     options = parser.parse_args(arguments)
-    stage = Stage(options.run_dir, options.resume_from)
+    stage = stage_type(options.run_dir, options.resume_from)
     if stage.is_writer:
         (options.run_dir / ERROR).unlink(missing_ok=True)  # of an earlier attempt in this directory
     signal.signal(signal.SIGTERM, lambda *_: stage.stop())

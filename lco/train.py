@@ -33,6 +33,7 @@ from lco.optimization import Fitting
 from lco.policy import Policy, load_trained
 from lco.probes import probe
 from lco.prompts import load_prompts
+from lco.rewarder import Rewarder
 from lco.rollout import Batch
 from lco.seeds import derived_seed
 from lco.stage import Stage, Stopped, run_stage
@@ -58,6 +59,8 @@ def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | Non
     estimator = Estimator(config, policy, advantages)
     algorithm = estimator.algorithm
     prompts = load_prompts(config.prompts, config.seed)
+    rewarder = Rewarder(config)
+    rewarder.check(prompts)
     validator = Validator(config.validation, policy) if config.validation else None
     steps_per_iteration = config.inner_epochs * config.steps_per_epoch
     total_steps = config.iterations * steps_per_iteration
@@ -89,7 +92,7 @@ def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | Non
         metrics: dict[str, float] = {}
         if inner_step == 0:
             with fitting.replica.unsharded():
-                rollouts = collect(config, policy, prompts, iteration)
+                rollouts = collect(config, policy, prompts, iteration, rewarder)
                 batch = estimator.batch(rollouts, iteration)
             metrics |= rollout_metrics(rollouts, batch, config.group_size) | estimator.statistics
             if estimator.has_reference:

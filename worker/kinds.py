@@ -55,13 +55,8 @@ def collect_results(settings: Settings, manifest: Manifest) -> Collected:
     missing = {"results", "completions"} - manifest.outputs.keys()
     if missing:
         raise ValueError(f"{manifest.directory}: the manifest names no {', '.join(sorted(missing))}")
-    content = below(manifest.directory, manifest.outputs["results"]).read_bytes()
+    results = _results(manifest)
     completions = below(manifest.directory, manifest.outputs["completions"])
-    results = _Results.model_validate_json(content)
-    if wrong := [name for name, document in results.configurations.items() if content_key(**document) != name]:
-        raise ValueError(f"{manifest.directory}: the configuration {wrong[0][:200]} is not the hash of what it says")
-    if unknown := {row.configuration for row in results.rows} - {"", *results.configurations}:
-        raise ValueError(f"{manifest.directory}: the results name no configuration {', '.join(sorted(unknown))[:200]}")
     return Collected(results=results.rows, completions=_completions(completions), configurations=results.configurations)
 
 
@@ -69,8 +64,18 @@ def collect_score(settings: Settings, manifest: Manifest) -> Collected:
     """The figures; the graded rows stay a file."""
     if "results" not in manifest.outputs:
         raise ValueError(f"{manifest.directory}: the manifest names no results")
-    results = below(manifest.directory, manifest.outputs["results"]).read_bytes()
-    return Collected(results=_Results.model_validate_json(results).rows)
+    results = _results(manifest)
+    return Collected(results=results.rows, configurations=results.configurations)
+
+
+def _results(manifest: Manifest) -> _Results:
+    """The results, whose configurations are what their names say."""
+    results = _Results.model_validate_json(below(manifest.directory, manifest.outputs["results"]).read_bytes())
+    if wrong := [name for name, document in results.configurations.items() if content_key(**document) != name]:
+        raise ValueError(f"{manifest.directory}: the configuration {wrong[0][:200]} is not the hash of what it says")
+    if unknown := {row.configuration for row in results.rows} - {"", *results.configurations}:
+        raise ValueError(f"{manifest.directory}: the results name no configuration {', '.join(sorted(unknown))[:200]}")
+    return results
 
 
 def _completions(path: Path) -> Iterator[CompletionRow]:

@@ -54,6 +54,10 @@ class MathProblems(Benchmark[MathConfigT]):
         """The grader with the libraries that it computes with."""
         return {"math": grader_version()}
 
+    def prepare(self, graders: "Graders") -> None:
+        """Starts the grader."""
+        graders.math.check()
+
     def score(self, example: Example, completion: str, graders: "Graders") -> Score:
         """1 where the final answer equals the reference."""
         return score_of(self._grade(example, completion, graders))

@@ -59,12 +59,13 @@ class MultipleChoice(Benchmark[ConfigT]):
         """The questions of the chosen subjects, in the order of the data."""
         shots = self._shots() if self.config.num_shots else {}
         counts: dict[str, int] = defaultdict(int)
-        examples = []
+        examples: list[Example] = []
         for row in self._rows(self.config.source):
             subject = row.text("subject")
             number = row.fields.get("index", counts[subject])
             counts[subject] += 1
-            examples.append(self._example(row, subject, f"{subject}/{number}", shots))
+            if len(examples) < self.config.num_questions:
+                examples.append(self._example(row, subject, f"{subject}/{number}", shots))
         if missing := set(self.config.subjects) - counts.keys():
             raise ValueError(f"subjects: the data has no {', '.join(sorted(missing))}")
         if len({example.id for example in examples}) != len(examples):

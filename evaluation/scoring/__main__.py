@@ -7,6 +7,7 @@ wrong, and standard error which.
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from evaluation.records import sound
+from evaluation.rescoring import completions_file, stored_benchmark
 from evaluation.score import grade, write_rows
 from evaluation.score_config import ScoreConfig
 
@@ -24,8 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output: Path | None = options.pop("output")
     device = options.pop("device", "auto")
     try:
+        if options["name"] == "completions":
+            options["completions"] = str(completions_file(options["completions"]))
+            options["benchmark"] = _benchmark(options["completions"], options["benchmark"], options.pop("config"))
         config = ScoreConfig.model_validate({"scoring": options, "device": device})
-        scored = grade(config.scoring, config, lambda done, total: None)
+        with tempfile.TemporaryDirectory(prefix="lco-score-") as directory:
+            scored = grade(config.scoring, config, lambda done, total: None, Path(directory))
         if output is not None:
             write_rows(output, scored)
     except ValidationError as error:
@@ -37,6 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(json.dumps(sound(scored.figures), indent=1))
     return 0
+
+
+def _benchmark(source: str, name: str, path: Path | None) -> dict[str, Any]:
+    """The configuration of the benchmark: of a file, else as it was when the completions were made.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if path is None:
+        return stored_benchmark(source, name)
+    try:
+        document = json.loads(path.read_bytes())
+        return {**document, "name": name}
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"--config: {path} holds no JSON object ({error})") from error
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -74,6 +95,12 @@ def make_parser() -> argparse.ArgumentParser:
     qa.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the models run")
     mmlu = _add(commands, "mmlu", "MMLU answers: rows {subject, id, prediction, answer, [error_type]}")
     mmlu.add_argument("rows", metavar="FILE", help="JSON, JSON Lines or .gz; a null prediction is unanswered")
+    again = _add(commands, "completions", "completions of an evaluation, by today's version of their benchmark")
+    again.add_argument("completions", metavar="RUN_DIR", help="an evaluation's directory, or its completions.jsonl")
+    again.add_argument("--benchmark", required=True, metavar="NAME", help="which of its benchmarks")
+    again.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON: the benchmark's configuration (default: as it was made)"
+    )
     return parser
 
 

@@ -79,10 +79,11 @@ def _questions(
         if not isinstance(identity, str | int) or isinstance(identity, bool):
             raise ValueError(f"row {number}: `id` is neither a text nor an integer")
         reference = _text(number, "reference", row.get("reference"))
-        if ("completion" in row) == ("answer" in row):
+        has_both = row.get("completion") is not None and row.get("answer") is not None
+        if has_both or not ("completion" in row or "answer" in row):
             raise ValueError(f"row {number}: has not exactly one of `completion` and `answer`")
         identities.append(identity)
-        if "completion" in row:
+        if row.get("completion") is not None or "answer" not in row:
             completion = _text(number, "completion", row["completion"])
             yield functools.partial(grader.grade, completion, reference, extraction, tolerance)
         else:

@@ -97,6 +97,17 @@ class Grader:
         """Ends the processes."""
         self._pool.close()
 
+    def check(self) -> None:
+        """Starts a process now.
+
+        Raises:
+            ValueError: none can be started.
+        """
+        try:
+            self._pool.version()
+        except AlgebraFailure as error:
+            raise ValueError(f"formulas cannot be graded here: {error}") from error
+
     def process_ids(self) -> list[int]:
         """The processes that were started so far and run now."""
         return self._pool.process_ids()

@@ -71,7 +71,7 @@ _RULES: list[tuple[re.Pattern[str], str]] = [
         (r"\{,\}", ","),
         (r"(?<=\d)\{\.\}(?=\d)", "."),
         (r"(?<=[A-Za-z])([_^])\s*\{\s*\\(?:text|mathrm|rm)\s*\{\s*([A-Za-z0-9]+)\s*\}\s*\}", r"\1{\2}"),
-        (r"\\(?:,|;|:|>|quad|qquad|enspace|thinspace|hfill)(?![A-Za-z])|~|(?<!\\)\\(?=\s)", " "),
+        (r"\\(?:[,;:>]|(?:quad|qquad|enspace|thinspace|hfill)(?![A-Za-z]))|~|(?<!\\)\\(?=\s)", " "),
         (r"\\(?:phantom|hspace|vspace)\*?\{[^{}]*\}", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\(?:textbf|textit|textrm|textnormal|textsf|texttt|mathbf|mathrm|mathit|mathsf|mbox|hbox|bf|rm)\s*(?=\{)",

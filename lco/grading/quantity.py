@@ -93,7 +93,7 @@ _CANONICAL = {word: unit for unit, words in _UNITS.items() for word in words.spl
 _LETTERS = frozenset("mgshLNJWVK")
 """Bare single letters that a number without variables may carry as a unit."""
 _LETTERS_OF_POWERS = frozenset("CFTMA")
-"""More of them, after a power of ten only."""
+"""More of them, after a decimal or a power of ten only, and apart from it: `2.5 M`."""
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _NOT_A_UNIT = re.compile(
     r"(?<![A-Za-z])(?:and|or|not|if|to|plus|minus|times|over|base|mod|undefined|infinity)(?![A-Za-z])", re.I
@@ -102,6 +102,15 @@ _NOT_A_UNIT = re.compile(
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d))?"
 _LABEL = re.compile(rf"(?:\\text\s*\{{(?P<text>[^{{}}\d]*\d?)\}}|(?P<word>[A-Za-z]+(?:[ -][A-Za-z]+)*\.?)){_POWER}\s*$")
 _JOIN = re.compile(r"(?:/|\\cdot|\*|\\times|\s)+$")
+_UNIT = re.compile(r"\\text\s*\{\s*(?P<text>[A-Za-z]+)\s*\}|(?P<word>[A-Za-z]+)")
+_FACTOR = rf"(?:\\text\s*\{{\s*[A-Za-z]+\s*\}}|[A-Za-z]+){_POWER}"
+_PRODUCT = re.compile(rf"\s*{_FACTOR}(?:(?:\s|\.|\*|/|\\cdot)+{_FACTOR})*\s*")
+_TEXT_AT_END = re.compile(r"\\text\s*\{(?P<inside>(?:[^{}]|\{[^{}]*\})*)\}\s*$")
+_FRACTION_AT_END = re.compile(
+    r"\\frac\s*\{(?P<above>(?:[^{}]|\{[^{}]*\})*)\}\s*\{(?P<below>(?:[^{}]|\{[^{}]*\})*)\}\s*$"
+)
+_ROUNDED = re.compile(r"(?:\.\d+|10\s*\^\s*(?:\{[^{}]*\}|\d)|\d[eE]-?\d+)\s*$")
+"""The end of a decimal or of e-notation: numbers that quantities are written with."""
 _PREFIX = re.compile(
     r"^(?:=|\\approx|\\text\s*\{\s*(?:about|approximately|around|roughly|is)\s*\}|(?:about|approximately|around|roughly)\s|"
     r"\\text\s*\{\s*(?:Rs\.?|USD|US)\s*\}|(?:Rs\.?|USD|US\$)\s*(?=[\d.])|\\\$|\$)\s*"
@@ -119,7 +128,7 @@ class Quantity:
     number: Number | None
     """The head as a number; None where it is a formula."""
     unit: str = ""
-    """The canonical name of a known unit, with its power; empty where there is none or an unknown one."""
+    """Known units with their powers, sorted, as `m*s-2`; empty where there is none or an unknown one."""
     is_percent: bool = False
     is_labelled: bool = False
     """Anything was taken away."""
@@ -134,8 +143,8 @@ def read_quantity(text: str, *, is_reference: bool = False) -> Quantity:
     number = parse_number(text)
     if number is not None or len(text) > MAX_CHARACTERS:
         return Quantity(text, number)
-    head = _PREFIX.sub("", text).strip()
-    units: list[str] = []
+    head = _spread(_PREFIX.sub("", text).strip())
+    units: list[dict[str, int] | None] = []
     scale = 1
     is_percent = False
     for _ in range(6):
@@ -158,8 +167,9 @@ def read_quantity(text: str, *, is_reference: bool = False) -> Quantity:
             scale *= _SCALES[first]
             words = " ".join(words.split()[1:])
         power = head[match.end("text") + 1 if match["text"] is not None else match.end("word") :]
-        units.append(_canonical(words) + "".join(re.findall(r"-?\d", power)))
         joined = _JOIN.search(before)
+        exponent = int("".join(re.findall(r"-?\d+", power)) or 1)
+        units.append(_canonical(words, exponent, is_below=joined is not None and "/" in joined[0]))
         head = before[: joined.start()] if joined and parse_number(before[: joined.start()]) is not None else before
         head = _JOIN.sub("", head) if units and _LABEL.search(_JOIN.sub("", head)) else head.strip()
     head = head.strip(" ,")
@@ -169,8 +179,7 @@ def read_quantity(text: str, *, is_reference: bool = False) -> Quantity:
         number = Number(number.value * scale, number.is_decimal, unit, number.num_digits, number.num_decimals)
     if scale != 1 and number is None:
         return Quantity(text, None)
-    known = "*".join(reversed(units)) if units and all(unit.strip("-0123456789") for unit in units) else ""
-    return Quantity(head or text, number, known, is_percent, is_labelled=head != text)
+    return Quantity(head or text, number, _product(units), is_percent, is_labelled=head != text)
 
 
 def quantities_agree(answer: Quantity, reference: Quantity, tolerance: Tolerance) -> bool | None:
@@ -213,31 +222,82 @@ def _is_label(before: str, words: str, *, is_text: bool) -> bool:
         "cdot "
     ):
         return False
-    if words in _LETTERS_OF_POWERS and re.search(r"10\s*\^\s*(?:\{[^{}]*\}|\d)\s*$|\d[eE]-?\d+\s*$", before):
+    if words in _LETTERS_OF_POWERS and _ROUNDED.search(before) and (before[-1:].isspace() or before[-1:] == "}"):
         return True
     if words in _LETTERS or (words in _CANONICAL and len(words) > 1):
         return True
     return len(words.replace(".", "")) >= 4 and (before[-1:].isspace() or words.rstrip(".") in _CANONICAL)
 
 
-def _canonical(words: str) -> str:
-    """The canonical name of known units: `meters per second` is `m/s`; empty where one is unknown."""
-    powers = {"square": "2", "squared": "2", "sq": "2", "cubic": "3", "cubed": "3", "cu": "3"}
-    names: list[str] = []
-    power = ""
+def _spread(text: str) -> str:
+    r"""A unit at the end with each of its factors in a `\text` of its own: of `\text{erg s^{-1}}` and `\frac{m}{s}`.
+
+    A fraction of bare letters is one of units only after a decimal or e-notation: `3\frac{m}{s}` may be a formula.
+    """
+    if (match := _TEXT_AT_END.search(text)) and "^" in match["inside"] and _PRODUCT.fullmatch(match["inside"]):
+        return text[: match.start()] + _factors(match["inside"])
+    if match := _FRACTION_AT_END.search(text):
+        above, below, before = match["above"], match["below"], text[: match.start()]
+        is_text = "\\text" in above and "\\text" in below
+        if _PRODUCT.fullmatch(above) and _PRODUCT.fullmatch(below) and (is_text or _ROUNDED.search(before)):
+            words = [each["text"] or each["word"] for part in (above, below) for each in _UNIT.finditer(part)]
+            if all(word in _CANONICAL or word == "cdot" for word in words):
+                divisors = _factors(below).replace(" \\text", "/\\text")
+                return f"{before} {_factors(above)}/{divisors}"
+    return text
+
+
+def _factors(product: str) -> str:
+    r"""The factors of a product of units, each in a `\text`; what is divided by keeps its slash."""
+    spaced = re.sub(r"(?:\s|\.|\*|\\cdot(?![A-Za-z]))+", " ", product.strip())
+    return re.sub(r"\s*/\s*", "/", _UNIT.sub(lambda each: rf"\text{{{each['text'] or each['word']}}}", spaced))
+
+
+def _canonical(words: str, exponent: int, *, is_below: bool) -> dict[str, int] | None:
+    """Canonical names of known units with their exponents: `meters per second` is `m` and `s-1`; None of unknown ones.
+
+    Args:
+        exponent: what stands after the last unit.
+        is_below: the first unit stands behind a slash.
+    """
+    powers = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
+    found: list[tuple[str, int]] = []
+    sign, power = (-1, 1) if is_below else (1, 1)
     for word in re.split(r"[\s*.]+|(/)", words.replace(" per ", " / ")):
         if not word:
             continue
         if word == "/":
-            names.append("/")
-        elif word.lower() in powers and word.lower() in ("squared", "cubed") and names:
-            names[-1] += powers[word.lower()]
+            sign = -1
+        elif word.lower() in ("squared", "cubed") and found:
+            name, before = found[-1]
+            found[-1] = name, before * powers[word.lower()]
         elif word.lower() in powers:
             power = powers[word.lower()]
         else:
-            name = _CANONICAL.get(word) or _CANONICAL.get(word.lower())
-            if name is None:
-                return ""
-            names.append(name + power)
-            power = ""
-    return "".join(names)
+            name = word.rstrip("0123456789")
+            name, digit = _CANONICAL.get(name) or _CANONICAL.get(name.lower()) or "", word[len(name) :]
+            if not name:
+                return None
+            found.append((name, sign * power * int(digit or 1)))
+            power = 1
+    if not found:
+        return {} if not words else None
+    found[-1] = found[-1][0], found[-1][1] * exponent
+    units: dict[str, int] = {}
+    for name, count in found:
+        above, _, below = name.partition("/")
+        units[above] = units.get(above, 0) + count
+        if below:
+            units[below] = units.get(below, 0) - count
+    return units
+
+
+def _product(units: list[dict[str, int] | None]) -> str:
+    """All units of a quantity in one spelling; empty where one is unknown."""
+    powers: dict[str, int] = {}
+    for each in units:
+        if each is None:
+            return ""
+        for name, exponent in each.items():
+            powers[name] = powers.get(name, 0) + exponent
+    return "*".join(f"{name}{'' if power == 1 else power}" for name, power in sorted(powers.items()) if power)

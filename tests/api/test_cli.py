@@ -208,6 +208,14 @@ def test_stage_becomes_the_process_that_a_job_runs(command: str, monkeypatch: py
     assert became == [(sys.executable, expected)]
 
 
+@pytest.mark.parametrize("arguments", [["model", "--benchmarks", "sums"], ["--help"], []])
+def test_evaluate_with_options_becomes_their_command(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr("api.commands.models.os.execv", lambda *arguments: became.append(arguments))
+    cli.main(["evaluate", *arguments])
+    assert became == [(sys.executable, [sys.executable, "-m", "evaluation.command", *arguments])]
+
+
 @pytest.mark.parametrize("name", ["dynamics", "convexity", "theory"])
 def test_an_analysis_becomes_the_process_that_does_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[Any] = []

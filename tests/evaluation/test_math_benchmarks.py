@@ -131,6 +131,13 @@ def test_a_different_configuration_or_file_has_a_different_manifest(make):
     assert make("math-500", [{**rows[0], "answer": "3"}, rows[1]]).manifest() != manifest
 
 
+def test_a_grader_that_cannot_start_is_told_before_anything_is_generated(tmp_path, make, monkeypatch):
+    monkeypatch.setattr("lco.grading.pool.WORKER", Path("/nonexistent/worker.py"))
+    benchmark = make("math-500", [{"problem": "p", "answer": "1"}])
+    with Graders(tmp_path) as broken, pytest.raises(ValueError, match="formulas cannot be graded here"):
+        benchmark.prepare(broken)
+
+
 def test_what_graders_found_is_kept_for_the_next_attempt(tmp_path, make):
     benchmark = make("math-500", [{"problem": "p", "answer": r"2\sqrt{2}"}])
     (example,) = benchmark.load()

@@ -24,7 +24,7 @@ ROWS = [
     {"id": "a", "completion": r"so \boxed{5}", "reference": "4"},
     {"id": "b", "completion": "no idea", "reference": "4"},
     {"id": "b", "answer": r"\frac{8}{2}", "reference": 4},
-    {"id": "c", "answer": None, "reference": "1"},
+    {"id": "c", "answer": None, "completion": None, "reference": "1"},
     {"id": "c", "answer": 27.0, "reference": 27},
 ]
 
