@@ -187,6 +187,12 @@ class AsyncClient:
         """Metrics of a run."""
         return await self._ask(calls.metrics(run, keys, from_step, max_points))
 
+    async def curves(
+        self, experiment: str, keys: list[str] | None = None, *, kind: str | None = None, max_points: int = 500
+    ) -> schemas.CurvesRead:
+        """Metrics of an experiment's jobs by step: mean, spread and number of seeds; by default those of stability."""
+        return await self._ask(calls.curves(experiment, keys, kind, max_points))
+
     def events(self, identifier: str, *, after: int = 0) -> AsyncIterator[schemas.EventRead]:
         """Events so far of a job or a run, oldest first."""
         return self._all(calls.events(identifier, after))

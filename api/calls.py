@@ -164,6 +164,12 @@ def metrics(run: str, keys: list[str] | None, from_step: int, max_points: int) -
     return Ask(Call("GET", f"/v1/runs/{run}/metrics", query), schemas.MetricsRead)
 
 
+def curves(experiment: str, keys: list[str] | None, kind: str | None, max_points: int) -> Ask[schemas.CurvesRead]:
+    """Metrics of an experiment's jobs over their seeds."""
+    query = {"keys": ",".join(keys) if keys else None, "kind": kind, "max_points": max_points}
+    return Ask(Call("GET", f"/v1/experiments/{experiment}/curves", query), schemas.CurvesRead)
+
+
 def results_table(experiment: str | None, job: str | None) -> Ask[result_schemas.ResultsTable]:
     """The table of results."""
     return Ask(Call("GET", "/v1/results/table", {"experiment": experiment, "job": job}), result_schemas.ResultsTable)

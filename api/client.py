@@ -201,6 +201,12 @@ class Client:
         """Metrics of a run."""
         return self._ask(calls.metrics(run, keys, from_step, max_points))
 
+    def curves(
+        self, experiment: str, keys: list[str] | None = None, *, kind: str | None = None, max_points: int = 500
+    ) -> schemas.CurvesRead:
+        """Metrics of an experiment's jobs by step: mean, spread and number of seeds; by default those of stability."""
+        return self._ask(calls.curves(experiment, keys, kind, max_points))
+
     def events(self, identifier: str, *, after: int = 0) -> Iterator[schemas.EventRead]:
         """Events so far of a job or a run, oldest first."""
         return self._all(calls.events(identifier, after))
