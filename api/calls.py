@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from api import result_schemas, schemas, service_schemas
 from api.transport import ApiFailure, Call, body_of
-from api.uploads import MEDIA_TYPES
+from api.upload_formats import MEDIA_TYPES
 from store.uploads import Format
 
 T = TypeVar("T", bound=BaseModel)

@@ -1,5 +1,6 @@
 """Bodies that are files: streamed to disk, never held in memory, up to a cap of their own."""
 
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,23 +10,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import SettingsDep
+from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
 from api.errors import ApiError
+from api.idempotency import KeyHeader, Once, check_key, request_hash
+from api.upload_formats import FORMATS
 from store.uploads import Format, incoming_folder
-
-FORMATS: dict[str, Format] = {
-    "application/jsonl": "jsonl",
-    "application/x-ndjson": "jsonl",
-    "text/csv": "csv",
-    "application/vnd.apache.parquet": "parquet",
-}
-"""Media type -> how the rows are written."""
-MEDIA_TYPES: dict[Format, str] = {
-    "jsonl": "application/jsonl",
-    "csv": "text/csv",
-    "parquet": "application/vnd.apache.parquet",
-}
-SUFFIXES: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +23,23 @@ class Upload:
 
     path: Path
     format: Format
+    once: Once
+    """What does the work of the request."""
 
 
-async def get_upload(request: Request, settings: SettingsDep) -> AsyncIterator[Upload]:
+async def get_upload(
+    request: Request,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    principal: PrincipalDep,
+    idempotency_key: KeyHeader = None,
+) -> AsyncIterator[Upload]:
     """The body of a request as a file.
 
     Raises:
         ApiError: another media type, or more bytes than `LCO_DATASET_MAX_BYTES`.
     """
+    check_key(idempotency_key)
     form = FORMATS.get(request.headers.get("content-type", "").partition(";")[0].strip().lower())
     if form is None:
         detail = f"send the rows as {', '.join(FORMATS)}"
@@ -52,13 +50,17 @@ async def get_upload(request: Request, settings: SettingsDep) -> AsyncIterator[U
     folder = await run_in_threadpool(incoming_folder, settings)
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".upload") as stream:
         num_bytes = 0
+        digest = hashlib.sha256()
         async for chunk in request.stream():
             num_bytes += len(chunk)
             if num_bytes > most:
                 raise _too_large(most)
+            digest.update(chunk)
             await run_in_threadpool(stream.write, chunk)
         await run_in_threadpool(stream.flush)
-        yield Upload(Path(stream.name), form)
+        request_sha256 = request_hash(request, f"{form} {digest.hexdigest()}".encode())
+        once = Once(database, settings, principal, idempotency_key, request_sha256)
+        yield Upload(Path(stream.name), form, once)
 
 
 def _too_large(most: int) -> ApiError:

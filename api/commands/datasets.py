@@ -9,7 +9,7 @@ from api import service_schemas
 from api.client import Client
 from api.commands.tables import print_json, print_table
 from api.commands.usage import UsageError
-from api.uploads import SUFFIXES
+from api.upload_formats import SUFFIXES
 
 _LONGEST_CELL = 48
 

@@ -3,16 +3,19 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from api import service_schemas
 from api.auth import requires
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
 from api.errors import ApiError, FieldError
+from api.idempotency import Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
 from api.schemas import Page
-from api.uploads import FORMATS, UploadDep
+from api.upload_formats import FORMATS
+from api.uploads import UploadDep
 from store.ids import encode_id
 from store.models.dataset import Dataset
 from store.repositories.datasets import Datasets, rows_of
@@ -35,7 +38,6 @@ _MAX_FIELDS = 16
 )
 @requires("write")
 def create(
-    database: DatabaseDep,
     settings: SettingsDep,
     upload: UploadDep,
     name: Annotated[
@@ -47,11 +49,13 @@ def create(
 ) -> Response:
     """Uploads rows as the body, each of which is checked; a repetition adds nothing."""
     rows = keep_rows(settings, upload.path, upload.format, _fields(text_fields))
-    with database.write() as session:
+
+    def work(session: Session) -> Reply:
         row, is_new = Datasets(session).add_version(name, upload.format, rows)
         found = view(row)
-    headers = {"Location": f"/v1/datasets/{found.id}"} if is_new else {}
-    return Response(found.model_dump_json(), 201 if is_new else 200, headers, "application/json")
+        return Reply(201, found, location=f"/v1/datasets/{found.id}") if is_new else Reply(200, found)
+
+    return upload.once.run(work)
 
 
 @router.get("", operation_id="datasets.list", response_model=Page[service_schemas.DatasetRead])

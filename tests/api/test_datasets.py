@@ -39,6 +39,16 @@ def test_an_upload_is_a_version_and_its_repetition_is_none(http: TestClient) -> 
     assert http.get(f"/v1/datasets/{found['id']}").json() == found
 
 
+def test_a_retry_with_the_same_key_gets_the_first_reply(http: TestClient) -> None:
+    key = {**JSONL, "Idempotency-Key": "one"}
+    first = upload(http, **key)
+    upload(http, b'{"a": 1}\n')
+    again = upload(http, **key)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again.headers["idempotency-replayed"] == "true"
+    assert upload(http, b'{"a": 2}\n', **key).json()["code"] == "idempotency_key_reused"
+
+
 def test_rows_come_in_pages(http: TestClient) -> None:
     identifier = upload(http).json()["id"]
     page = http.get(f"/v1/datasets/{identifier}/rows?limit=2&after=7").json()
