@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import lists, signing
+from api.dashboard import analysis, data, lists, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
@@ -35,11 +35,13 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
     with database.read() as session:
         found = views.experiment(session, parse_id("exp", experiment_id))
         tables = _tables(session, found)
+        original = found.cloned_from and Experiments(session).get(parse_id("exp", found.cloned_from)).name
     runs = all_runs(found.jobs)
     return page(
         request,
         "experiment.html",
         experiment=found,
+        original=original,
         graph=lay_out(found.jobs),
         tables=tables,
         elapsed=took(runs),
@@ -170,4 +172,6 @@ def _completions_address(run_id: str, verdict: str, after: int | None = None) ->
 
 
 router.include_router(lists.router)
+router.include_router(data.router)
+router.include_router(analysis.router)
 router.include_router(signing.router)

@@ -11,7 +11,7 @@ from store.states import RunState
 from tests.dashboard.conftest import Site
 from tests.dashboard.filling import HOSTILE, Filled
 
-LISTS = ["/", "/experiments", "/jobs", "/results", "/workers"]
+LISTS = ["/", "/experiments", "/jobs", "/results", "/datasets", "/workers"]
 
 
 class Markup(HTMLParser):
@@ -92,7 +92,17 @@ def test_every_page_names_a_json_twin_that_answers(site: Site, filled: Filled) -
         for twin in twins:
             answer = site.client.get(twin, headers={"Accept": "application/json"})
             assert answer.status_code == 200, (path, twin, answer.text)
-            assert answer.json()["object"]
+            if "format=" not in twin:  # a download
+                assert answer.json()["object"]
+
+
+def test_methods_are_compared_with_a_baseline_and_one_without_results_is_told(site: Site, filled: Filled) -> None:
+    site.sign_in()
+    page = get(site, f"/experiments/{filled.experiment}/compare?baseline=sft")
+    assert "+20.0" in page.text
+    downloads = [link for link in page.attributes("a", "href") if link and "format=" in link]
+    assert len(downloads) == 4
+    assert "No result of this baseline" in get(site, f"/experiments/{filled.experiment}/compare?baseline=ppo").text
 
 
 def test_links_and_files_of_pages_exist(site: Site, filled: Filled) -> None:

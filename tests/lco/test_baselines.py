@@ -315,7 +315,7 @@ def scripted(monkeypatch, rewards_of):
     """Rewards by prompt and completion number, without a model."""
     sampled = []
 
-    def sample(config, policy, prompts, name):
+    def sample(config, policy, rewarder, prompts, name):
         sampled.append((name, [prompt.id for prompt in prompts]))
         return [
             Rollout(prompt=p, prompt_ids=[1], completion_ids=[1], completion="", is_truncated=False, reward=reward)
