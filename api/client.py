@@ -11,7 +11,7 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,6 +23,7 @@ from api.calls import Ask, AskList, Object, Verb
 from api.result_schemas import ResultsTable
 from api.transport import ApiFailure
 from store.settings import Settings
+from store.uploads import Format
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -130,6 +131,31 @@ class Client:
     def checkpoints(self, **filters: Any) -> Iterator[schemas.CheckpointRead]:
         """Checkpoints, newest first; filters: run, job, kind, order."""
         return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
+
+    def upload_dataset(
+        self, name: str, content: bytes, form: Format, *, text_fields: Sequence[str] = ()
+    ) -> service_schemas.DatasetRead:
+        """Uploads rows as a new version of a data set; equal rows again add none.
+
+        Args:
+            form: how the content is written: `jsonl`, `csv` or `parquet`.
+            text_fields: fields that must hold text in every row.
+        """
+        return self._ask(calls.upload_dataset(name, content, form, text_fields))
+
+    def dataset(self, reference: str) -> service_schemas.DatasetRead:
+        """A version of a data set: by id, `NAME@VERSION`, or `NAME` for the newest."""
+        if reference.startswith("ds_"):
+            return self._ask(calls.get(reference, service_schemas.DatasetRead))
+        return calls.only_dataset(self._ask(calls.named_dataset(reference)), reference)
+
+    def datasets(self, **filters: Any) -> Iterator[service_schemas.DatasetRead]:
+        """Versions of data sets, newest first; filters: name, version, order."""
+        return self._all(calls.listing("/v1/datasets", service_schemas.DatasetRead, filters))
+
+    def dataset_rows(self, identifier: str, *, after: int = 0) -> Iterator[service_schemas.DatasetRow]:
+        """Rows of a data set in their order."""
+        return self._all(calls.dataset_rows(identifier, after))
 
     def results(self, **filters: Any) -> Iterator[result_schemas.ResultRead]:
         """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""

@@ -42,7 +42,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-LISTS = ["/", "/experiments", "/jobs", "/jobs?kind=train", "/results", "/workers"]
+LISTS = ["/", "/experiments", "/jobs", "/jobs?kind=train", "/results", "/datasets", "/workers"]
 WATCH = """
 window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) => {
