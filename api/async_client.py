@@ -169,6 +169,12 @@ class AsyncClient:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
         return self._all(calls.completions(run, filters))
 
+    def side_by_side(
+        self, run: str, other: str, change: str | None = None
+    ) -> AsyncIterator[result_schemas.CompletionPair]:
+        """Completions of two evaluation runs by problem; `change`: gained, lost or flipped."""
+        return self._all(calls.side_by_side(run, other, change))
+
     def scores(self) -> AsyncIterator[service_schemas.ScoreRead]:
         """Score jobs with their figures, newest first."""
         return self._all(calls.listing("/v1/scores", service_schemas.ScoreRead, {}))

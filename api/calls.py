@@ -234,6 +234,12 @@ def completions(run: str, filters: dict[str, Any]) -> AskList[result_schemas.Com
     return listing(f"/v1/runs/{run}/completions", result_schemas.CompletionRead, filters, limit=1000)
 
 
+def side_by_side(run: str, other: str, change: str | None) -> AskList[result_schemas.CompletionPair]:
+    """Completions of two evaluation runs."""
+    path = f"/v1/runs/{run}/completions/against/{other}"
+    return listing(path, result_schemas.CompletionPair, {"change": change}, limit=500)
+
+
 def events(identifier: str, after: int) -> AskList[schemas.EventRead]:
     """Events of a job or a run, oldest first."""
     found = listing(f"{address(identifier)[0]}/events", schemas.EventRead, {"order": "asc"})
