@@ -14,10 +14,11 @@ from api.dashboard.words import all_runs
 from api.dependencies import DatabaseDep
 from api.figures import figure
 from api.ids import parse_id
-from api.result_views import results_table
+from api.result_views import completion_pair, results_table
 from api.routes.comparisons import SIGNIFICANCE, comparisons, shown
 from api.service_schemas import ComparisonRead
 from lco.metrics import STABILITY
+from store.repositories.records import Change, Results
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,6 +27,7 @@ FORMS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
 """Forms of the table of results to download, with their names."""
 PLOT_WIDTH = 220
 _PLOT_MARGIN = 8
+_PAIRS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,49 @@ def compare(
         if told
         else [Twin("experiment", f"/v1/experiments/{found.id}")],
         every=every(all_runs(found.jobs)),
+    )
+
+
+@router.get("/runs/{run_id}/against/{other_id}")
+@requires("read")
+def side_by_side(
+    request: Request,
+    database: DatabaseDep,
+    run_id: str,
+    other_id: str,
+    change: Annotated[str, Query(pattern="^(gained|lost|flipped)?$")] = "",
+    after: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
+) -> Response:
+    """Completions of two evaluation runs, problem by problem."""
+    with database.read() as session:
+        identifiers = [parse_id("run", one) for one in (run_id, other_id)]
+        first, second = (views.run(session, one) for one in identifiers)
+        wanted: Change | None = change or None  # type: ignore[assignment]  # the pattern says so
+        rows = Results(session).side_by_side(identifiers[0], identifiers[1], _PAIRS, after, change=wanted)
+        pairs = [completion_pair(*pair) for pair in rows.rows]
+    here = f"/runs/{first.id}/against/{second.id}"
+
+    def address(change: str, after: int | None = None) -> str:
+        query = {name: value for name, value in (("change", change), ("after", after)) if value not in ("", None)}
+        return f"{here}?{urlencode(query)}" if query else here
+
+    twin = f"/v1/runs/{first.id}/completions/against/{second.id}"
+    return page(
+        request,
+        "pairs.html",
+        first=first,
+        second=second,
+        pairs=pairs,
+        changes=[
+            {"label": one or "all", "href": address(one), "is_here": one == change}
+            for one in ("", "flipped", "gained", "lost")
+        ],
+        swap=f"/runs/{second.id}/against/{first.id}",
+        links={
+            "first": address(change) if after is not None else None,
+            "after": address(change, pairs[-1].position) if rows.has_more else None,
+        },
+        twin=f"{twin}?{urlencode({'change': change})}" if change else twin,
     )
 
 

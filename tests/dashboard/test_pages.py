@@ -4,7 +4,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from store.ids import decode_id
 from store.models.base import utc_now
+from store.models.record import Completion
 from store.models.run import Run
 from store.models.worker import Worker
 from store.states import RunState
@@ -103,6 +105,28 @@ def test_methods_are_compared_with_a_baseline_and_one_without_results_is_told(si
     downloads = [link for link in page.attributes("a", "href") if link and "format=" in link]
     assert len(downloads) == 4
     assert "No result of this baseline" in get(site, f"/experiments/{filled.experiment}/compare?baseline=ppo").text
+
+
+def test_completions_stand_side_by_side_and_only_flipped_ones_where_asked(site: Site, filled: Filled) -> None:
+    site.sign_in()
+    first, second = filled.runs["measure-sft", 1], filled.runs["measure-sft", 0]
+    assert f"/runs/{first}/against/{second}?change=flipped" in get(site, f"/runs/{first}").attributes("a", "href")
+    identifier = decode_id("run", first)
+    with site.database.write() as session:
+        row = session.get(Completion, (identifier, 4))
+        assert row is not None
+        row.verdict, row.correct = "correct", True
+    page = get(site, f"/runs/{first}/against/{second}")
+    assert page.text.count("prompt ") == 25
+    for run, other, change, num in (
+        (first, second, "lost", 1),
+        (second, first, "gained", 1),
+        (first, second, "gained", 0),
+    ):
+        path = f"/v1/runs/{run}/completions/against/{other}"
+        found = site.client.get(path, params={"change": change}, headers={"Accept": "application/json"}).json()["data"]
+        assert [(pair["change"], pair["second"]["example_id"]) for pair in found] == [(change, "test-4")] * num
+        assert "prompt 4 " in get(site, f"/runs/{first}/against/{second}?change=flipped").text
 
 
 def test_links_and_files_of_pages_exist(site: Site, filled: Filled) -> None:
