@@ -19,6 +19,7 @@ from api.routes import (
     benchmarks,
     checkpoints,
     comparisons,
+    datasets,
     documentation,
     experiments,
     health,
@@ -43,6 +44,7 @@ _ROUTERS = (
     outputs.router,
     scores.router,
     checkpoints.router,
+    datasets.router,
     results.router,
     comparisons.router,
     benchmarks.router,
@@ -76,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(root)
     app.mount("/static", _Static(directory=STATIC), name="static")
     # The last one added is the outermost.
-    app.add_middleware(BodyCap)
+    app.add_middleware(BodyCap, uncapped=frozenset({"/v1/datasets"}))  # its upload counts by itself
     app.add_middleware(HostAllowList, hosts=[host.strip() for host in settings.allowed_hosts.split(",")])
     app.add_middleware(RequestContext, metrics=app.state.metrics)
     check_policies(app, open_mounts=frozenset({"/static"}))

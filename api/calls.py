@@ -1,6 +1,7 @@
 """Every call of the API that the clients make, as data: the request, and the type of its answer."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -8,6 +9,8 @@ from pydantic import BaseModel
 
 from api import result_schemas, schemas, service_schemas
 from api.transport import ApiFailure, Call, body_of
+from api.upload_formats import MEDIA_TYPES
+from store.uploads import Format
 
 T = TypeVar("T", bound=BaseModel)
 Verb = Literal["cancel", "pause", "resume", "retry"]
@@ -19,6 +22,7 @@ _KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "run": ("/v1/runs", schemas.RunRead),
     "ckpt": ("/v1/checkpoints", schemas.CheckpointRead),
     "res": ("/v1/results", result_schemas.ResultRead),
+    "ds": ("/v1/datasets", service_schemas.DatasetRead),
     "wrk": ("/v1/workers", service_schemas.WorkerRead),
 }
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "quarantined"})
@@ -111,6 +115,39 @@ def score(request: Any) -> Ask[schemas.JobRead]:
     return Ask(Call("POST", "/v1/scores", content=body_of(request)), schemas.JobRead)
 
 
+def upload_dataset(
+    name: str, content: bytes, form: Format, text_fields: Sequence[str]
+) -> Ask[service_schemas.DatasetRead]:
+    """A new version of a data set."""
+    query = {"name": name, "text_fields": ",".join(text_fields) or None}
+    call = Call("POST", "/v1/datasets", query, content=content, media_type=MEDIA_TYPES[form])
+    return Ask(call, service_schemas.DatasetRead)
+
+
+def named_dataset(reference: str) -> Ask[schemas.Page[service_schemas.DatasetRead]]:
+    """A page with the data set that `NAME` or `NAME@VERSION` means."""
+    name, _, version = reference.removeprefix("dataset:").partition("@")
+    query = {"name": name, "version": version or None, "limit": 1}
+    return Ask(Call("GET", "/v1/datasets", query), schemas.Page[service_schemas.DatasetRead])
+
+
+def only_dataset(found: schemas.Page[service_schemas.DatasetRead], reference: str) -> service_schemas.DatasetRead:
+    """The data set of a page.
+
+    Raises:
+        ApiFailure: there is none.
+    """
+    if not found.data:
+        raise ApiFailure(404, "not_found", f"there is no data set {reference[:80]!r}")
+    return found.data[0]
+
+
+def dataset_rows(identifier: str, after: int) -> AskList[service_schemas.DatasetRow]:
+    """Rows of a data set."""
+    path = f"/v1/datasets/{identifier}/rows"
+    return AskList(path, service_schemas.DatasetRow, {"limit": 100}, str(after) if after else "")
+
+
 def output(run: str, name: str) -> Call:
     """The download of a published file."""
     return Call("GET", f"/v1/runs/{run}/outputs/{name}")
@@ -125,6 +162,12 @@ def metrics(run: str, keys: list[str] | None, from_step: int, max_points: int) -
     """Metrics of a run."""
     query = {"keys": ",".join(keys) if keys else None, "from_step": from_step, "max_points": max_points}
     return Ask(Call("GET", f"/v1/runs/{run}/metrics", query), schemas.MetricsRead)
+
+
+def curves(experiment: str, keys: list[str] | None, kind: str | None, max_points: int) -> Ask[schemas.CurvesRead]:
+    """Metrics of an experiment's jobs over their seeds."""
+    query = {"keys": ",".join(keys) if keys else None, "kind": kind, "max_points": max_points}
+    return Ask(Call("GET", f"/v1/experiments/{experiment}/curves", query), schemas.CurvesRead)
 
 
 def results_table(experiment: str | None, job: str | None) -> Ask[result_schemas.ResultsTable]:
@@ -173,6 +216,12 @@ def whole(path: str, item: type[T]) -> AskList[T]:
 def completions(run: str, filters: dict[str, Any]) -> AskList[result_schemas.CompletionRead]:
     """Completions of an evaluation run, a thousand a page."""
     return listing(f"/v1/runs/{run}/completions", result_schemas.CompletionRead, filters, limit=1000)
+
+
+def side_by_side(run: str, other: str, change: str | None) -> AskList[result_schemas.CompletionPair]:
+    """Completions of two evaluation runs."""
+    path = f"/v1/runs/{run}/completions/against/{other}"
+    return listing(path, result_schemas.CompletionPair, {"change": change}, limit=500)
 
 
 def events(identifier: str, after: int) -> AskList[schemas.EventRead]:

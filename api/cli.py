@@ -27,6 +27,7 @@ TOOLS = {
 _PLATFORM = "api.commands.platform"
 _JOBS = "api.commands.jobs"
 _KEYS = "api.commands.keys"
+_DATASETS = "api.commands.datasets"
 _MODELS = "api.commands.models"
 
 
@@ -104,6 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_jobs(commands)
     _add_keys(commands)
     _add_models(commands)
+    _add_datasets(commands)
     return parser
 
 
@@ -222,6 +224,30 @@ def _add_models(commands: "_Commands[argparse.ArgumentParser]") -> None:
     importing.add_argument("name", metavar="NAME")
     importing.add_argument("--gguf", metavar="PATH", help="a GGUF file of your own")
     _add(models, "list", f"{_MODELS}:list_models", "list imported models").add_argument("--json", action="store_true")
+
+
+def _add_datasets(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    datasets = commands.add_parser("datasets", help="upload, list and preview data sets").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    upload = _add(datasets, "upload", f"{_DATASETS}:upload", "make rows available as dataset:NAME")
+    upload.add_argument("name", metavar="NAME")
+    upload.add_argument("file", metavar="FILE", help="JSON Lines, CSV or Parquet, by its suffix")
+    upload.add_argument(
+        "--text-fields", metavar="a,b", type=lambda text: text.split(","), default=[], help="must hold text in each row"
+    )
+    upload.add_argument("--json", action="store_true", help="as JSON")
+    listing = _add(datasets, "list", f"{_DATASETS}:list_datasets", "list versions of data sets")
+    listing.add_argument("--name", metavar="NAME", help="only of this data set")
+    listing.add_argument("--limit", type=int, default=20, help="at most this many (default 20)")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    show = _add(datasets, "show", f"{_DATASETS}:show", "print a version of a data set as JSON")
+    preview = _add(datasets, "preview", f"{_DATASETS}:preview", "print rows of a data set")
+    for command in (show, preview):
+        command.add_argument("dataset", metavar="NAME[@VERSION]", help="or an id")
+    preview.add_argument("--limit", type=int, default=10, help="at most this many (default 10)")
+    preview.add_argument("--after", type=int, default=0, metavar="N", help="begin after row N")
+    preview.add_argument("--json", action="store_true", help="as JSON")
 
 
 if __name__ == "__main__":

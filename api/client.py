@@ -11,7 +11,7 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,6 +23,7 @@ from api.calls import Ask, AskList, Object, Verb
 from api.result_schemas import ResultsTable
 from api.transport import ApiFailure
 from store.settings import Settings
+from store.uploads import Format
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -131,6 +132,31 @@ class Client:
         """Checkpoints, newest first; filters: run, job, kind, order."""
         return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
 
+    def upload_dataset(
+        self, name: str, content: bytes, form: Format, *, text_fields: Sequence[str] = ()
+    ) -> service_schemas.DatasetRead:
+        """Uploads rows as a new version of a data set; equal rows again add none.
+
+        Args:
+            form: how the content is written: `jsonl`, `csv` or `parquet`.
+            text_fields: fields that must hold text in every row.
+        """
+        return self._ask(calls.upload_dataset(name, content, form, text_fields))
+
+    def dataset(self, reference: str) -> service_schemas.DatasetRead:
+        """A version of a data set: by id, `NAME@VERSION`, or `NAME` for the newest."""
+        if reference.startswith("ds_"):
+            return self._ask(calls.get(reference, service_schemas.DatasetRead))
+        return calls.only_dataset(self._ask(calls.named_dataset(reference)), reference)
+
+    def datasets(self, **filters: Any) -> Iterator[service_schemas.DatasetRead]:
+        """Versions of data sets, newest first; filters: name, version, order."""
+        return self._all(calls.listing("/v1/datasets", service_schemas.DatasetRead, filters))
+
+    def dataset_rows(self, identifier: str, *, after: int = 0) -> Iterator[service_schemas.DatasetRow]:
+        """Rows of a data set in their order."""
+        return self._all(calls.dataset_rows(identifier, after))
+
     def results(self, **filters: Any) -> Iterator[result_schemas.ResultRead]:
         """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
         return self._all(calls.listing("/v1/results", result_schemas.ResultRead, filters))
@@ -138,6 +164,10 @@ class Client:
     def completions(self, run: str, **filters: Any) -> Iterator[result_schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
         return self._all(calls.completions(run, filters))
+
+    def side_by_side(self, run: str, other: str, change: str | None = None) -> Iterator[result_schemas.CompletionPair]:
+        """Completions of two evaluation runs by problem; `change`: gained, lost or flipped."""
+        return self._all(calls.side_by_side(run, other, change))
 
     def scores(self) -> Iterator[service_schemas.ScoreRead]:
         """Score jobs with their figures, newest first."""
@@ -174,6 +204,12 @@ class Client:
     ) -> schemas.MetricsRead:
         """Metrics of a run."""
         return self._ask(calls.metrics(run, keys, from_step, max_points))
+
+    def curves(
+        self, experiment: str, keys: list[str] | None = None, *, kind: str | None = None, max_points: int = 500
+    ) -> schemas.CurvesRead:
+        """Metrics of an experiment's jobs by step: mean, spread and number of seeds; by default those of stability."""
+        return self._ask(calls.curves(experiment, keys, kind, max_points))
 
     def events(self, identifier: str, *, after: int = 0) -> Iterator[schemas.EventRead]:
         """Events so far of a job or a run, oldest first."""

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from api.strict_json import StrictJsonError, escape_pointer
-from store.errors import Conflict, Invalid, NotFound, NotYours
+from store.errors import Conflict, Invalid, InvalidRows, NotFound, NotYours
 
 logger = logging.getLogger("lco.api")
 
@@ -232,6 +232,10 @@ def install(app: FastAPI) -> None:
         field = FieldError(pointer=error.pointer, code="invalid", message=redacted(error.message))
         return answer(request, 422, "invalid", describe([field]), [field])
 
+    async def invalid_rows(request: Request, error: Any) -> Response:
+        fields = [FieldError(pointer=f"/rows/{p.row}", code="invalid_row", message=p.message) for p in error.problems]
+        return answer(request, 422, "invalid_rows", describe(fields), fields)
+
     async def not_yours(request: Request, error: Any) -> Response:
         return answer(request, 409, "not_yours", "the run belongs to another attempt")
 
@@ -259,6 +263,7 @@ def install(app: FastAPI) -> None:
         (NotFound, not_found),
         (Conflict, conflict),
         (Invalid, invalid),
+        (InvalidRows, invalid_rows),
         (NotYours, not_yours),
         (StrictJsonError, strict_json),
         (RequestValidationError, parameters),

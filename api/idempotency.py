@@ -89,28 +89,48 @@ def _response(status: int, document: Any, location: str) -> Response:
     return JSONResponse(document, status, {"Location": location} if location else None)
 
 
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="A retry with the same key and body gets the first reply, and nothing is done twice.",
+    ),
+]
+
+
 async def get_once(
     request: Request,
     database: DatabaseDep,
     settings: SettingsDep,
     principal: PrincipalDep,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            description="A retry with the same key and body gets the first reply, and nothing is done twice.",
-        ),
-    ] = None,
+    idempotency_key: KeyHeader = None,
 ) -> Once:
     """What does the work of a POST."""
-    if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
+    check_key(idempotency_key)
+    return Once(database, settings, principal, idempotency_key, request_hash(request, await request.body()))
+
+
+def check_key(key: str | None) -> None:
+    """Refuses a key that no log shows as it is.
+
+    Raises:
+        ApiError: it holds something else than printable ASCII.
+    """
+    if key is not None and not (key.isascii() and key.isprintable()):
         error = FieldError(pointer="/header/idempotency-key", code="invalid_key", message="use printable ASCII")
         raise ApiError(422, "invalid_parameter", error.message, [error])
-    content = await request.body()
+
+
+def request_hash(request: Request, content: bytes) -> str:
+    """Hash of method, path, query and body, by which a retry is known as the same request.
+
+    Args:
+        content: the body, or the hash of a large one.
+    """
     digest = hashlib.sha256(f"{request.method} {request.scope['path']}?".encode("utf-8", "replace"))
     digest.update(request.scope["query_string"] + b"\n" + content)
-    return Once(database, settings, principal, idempotency_key, digest.hexdigest())
+    return digest.hexdigest()
 
 
 OnceDep = Annotated[Once, Depends(get_once)]

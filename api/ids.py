@@ -24,6 +24,7 @@ _NAMES = {
     "run": "run",
     "ckpt": "checkpoint",
     "res": "result",
+    "ds": "data set",
     "wrk": "worker",
     "key": "API key",
 }

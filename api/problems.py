@@ -2,7 +2,8 @@
 
 PROBLEMS = {
     "bad_request": "The request cannot be read as HTTP or as a form.",
-    "body_too_large": "The body has more than 1 MiB.",
+    "body_too_large": "The body has more than 1 MiB; an upload, more than LCO_DATASET_MAX_BYTES.",
+    "busy_name": "Others add versions of the same data set at this moment. Retry.",
     "cross_origin": "A browser session was used from another site's page. Use an API key, or the server's own pages.",
     "database_unavailable": "The database does not answer now. Retry after the seconds in `Retry-After`.",
     "http_error": "Another error of HTTP itself; the status says which.",
@@ -16,6 +17,7 @@ PROBLEMS = {
     "invalid_content_length": "Content-Length is no number.",
     "invalid_host": "The Host header is not among LCO_ALLOWED_HOSTS.",
     "invalid_parameter": "A parameter of the path, the query or the header is wrong, unknown or given twice.",
+    "invalid_rows": "Rows of an upload are wrong; `errors` names the first of them by number, 0 being the file itself.",
     "invalid_state": "The state of the job or run, in `current`, does not allow this.",
     "json_depth": "The document is nested too deeply.",
     "json_duplicate_key": "An object has the same key twice.",

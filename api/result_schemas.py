@@ -131,3 +131,15 @@ class CompletionRead(Wire):
     """Further numbers of the example."""
     details: dict[str, Any]
     """Anything else the scorer kept; untrusted text."""
+
+
+class CompletionPair(Wire):
+    """What two runs made of one problem, in the same decoding, eval seed and sample."""
+
+    object: Literal["completion_pair"] = "completion_pair"
+    position: int
+    """Of the first run's completion, and the cursor."""
+    change: Literal["gained", "lost", "same", "unknown"]
+    """`gained` where the second is right and the first wrong, `lost` the other way; unknown where one has none."""
+    first: CompletionRead
+    second: CompletionRead

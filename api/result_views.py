@@ -1,5 +1,6 @@
 """From results and completions to wire models."""
 
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -69,6 +70,18 @@ def completion(row: Completion) -> schemas.CompletionRead:
         choice_logprobs=row.choice_logprobs,
         values=row.values,
         details=row.details,
+    )
+
+
+def completion_pair(first: Completion, second: Completion) -> schemas.CompletionPair:
+    """Two completions of one problem."""
+    change: Literal["gained", "lost", "same", "unknown"] = "same"
+    if first.correct is None or second.correct is None:
+        change = "unknown"
+    elif first.correct != second.correct:
+        change = "gained" if second.correct else "lost"
+    return schemas.CompletionPair(
+        position=first.position, change=change, first=completion(first), second=completion(second)
     )
 
 

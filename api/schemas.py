@@ -76,6 +76,8 @@ class RunSummary(Wire):
     progress: Progress
     started_at: datetime | None
     finished_at: datetime | None
+    reused_run_id: str | None = None
+    """The run whose output this one took over instead of running: completions, metrics and logs are there."""
 
 
 class RunRead(RunSummary):
@@ -107,8 +109,6 @@ class RunRead(RunSummary):
     """Newest value of every metric."""
     output_attempt: int
     """The attempt whose files are published; 0 while none is. Of the reused run, where there is one."""
-    reused_run_id: str | None = None
-    """The run whose output this one took over instead of running: completions, metrics and logs are there."""
     durations: Durations
     version: int
     """Grows with every change of state."""
@@ -252,6 +252,42 @@ class MetricsRead(Wire):
     run_id: str
     series: list[MetricSeries]
     """By key."""
+
+
+class CurvePoint(Wire):
+    """A metric over the seeds of a job at one step, or at several neighbouring ones where fewer were asked for."""
+
+    step: int
+    """The last step behind the point."""
+    mean: float | None
+    """Over the seeds with a finite value; null where there is none."""
+    std: float | None
+    """Over the same seeds, ddof = 1; null below two."""
+    n: int
+    """Seeds with a finite value."""
+    missing_seeds: list[int]
+    """Those without one, or not there yet."""
+
+
+class CurveOverSeeds(Wire):
+    """One metric of one job."""
+
+    job_id: str
+    job: str
+    """Its name."""
+    kind: str
+    method: str
+    key: str
+    points: list[CurvePoint]
+
+
+class CurvesRead(Wire):
+    """Metrics of an experiment's jobs by step, over their seeds."""
+
+    object: Literal["curves"] = "curves"
+    experiment_id: str
+    curves: list[CurveOverSeeds]
+    """By key, then in the order of the jobs; without those that have no value yet."""
 
 
 class LogChunkRead(Wire):

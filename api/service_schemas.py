@@ -23,6 +23,37 @@ class BenchmarkRead(Wire):
     """JSON Schema of its entry in `config.benchmarks`."""
 
 
+class DatasetRead(Wire):
+    """One version of a data set; it never changes."""
+
+    object: Literal["dataset"] = "dataset"
+    id: str
+    name: str
+    version: int
+    """1, 2, ... for each name."""
+    source: str
+    """What jobs name it by: `dataset:NAME@VERSION`."""
+    format: str
+    """What was uploaded: `jsonl`, `csv` or `parquet`."""
+    sha256: str
+    """Of the rows as they are kept: JSON Lines."""
+    num_rows: int
+    size_bytes: int
+    """Of the rows as they are kept."""
+    columns: list[str]
+    """Names of the fields, in the order in which rows first have them."""
+    created_at: datetime
+
+
+class DatasetRow(Wire):
+    """One row of a data set."""
+
+    object: Literal["dataset.row"] = "dataset.row"
+    number: int
+    """From 1."""
+    fields: dict[str, Any]
+
+
 class DiffRead(Wire):
     """A place where two documents differ."""
 

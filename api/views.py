@@ -52,6 +52,7 @@ def run_summary(run: Run) -> schemas.RunSummary:
         progress=_progress(run),
         started_at=run.started_at,
         finished_at=run.finished_at,
+        reused_run_id=shown_id("run", run.reused_run_id),
     )
 
 
@@ -86,7 +87,6 @@ def _run(row: Run, job: Job, needs: Iterable[UUID]) -> schemas.RunRead:
         error=schemas.RunError(code=row.error_code, message=row.error_message) if has_error else None,
         latest_metrics=row.latest_metrics,
         output_attempt=row.output_attempt,
-        reused_run_id=shown_id("run", row.reused_run_id),
         durations=schemas.Durations(
             queued_seconds=_seconds(row.queued_at, row.started_at),
             running_seconds=_seconds(row.started_at, row.finished_at),
@@ -287,5 +287,44 @@ def metrics(
                 ],
             )
             for key, points in sorted(curves.items())
+        ],
+    )
+
+
+def curves(
+    session: Session,
+    experiment_id: UUID,
+    keys: Sequence[str],
+    kind: str | None = None,
+    from_step: int = 0,
+    max_points: int = 500,
+) -> schemas.CurvesRead:
+    """Metrics of an experiment's jobs over their seeds."""
+    Experiments(session).get(experiment_id)
+    jobs = [job for job in Jobs(session).of_experiment(experiment_id) if kind in (None, job.kind)]
+    found = Metrics(session).over_seeds([job.id for job in jobs], keys, from_step, max_points)
+    return schemas.CurvesRead(
+        experiment_id=encode_id("exp", experiment_id),
+        curves=[
+            schemas.CurveOverSeeds(
+                job_id=encode_id("job", job.id),
+                job=job.name,
+                kind=job.kind,
+                method=job.method,
+                key=key,
+                points=[
+                    schemas.CurvePoint(
+                        step=point.step,
+                        mean=point.spread.mean,
+                        std=point.spread.std,
+                        n=point.spread.n,
+                        missing_seeds=point.missing_seeds,
+                    )
+                    for point in points
+                ],
+            )
+            for key in dict.fromkeys(keys)
+            for job in jobs
+            if (points := found.get(job.id, {}).get(key))
         ],
     )

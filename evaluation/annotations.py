@@ -46,7 +46,7 @@ def annotation_of(number: int, row: Mapping[str, Any]) -> Annotation:
     for field in ("instruction", "output_1", "output_2"):
         value = row.get(field)
         if value is not None and not isinstance(value, str):
-            raise ValueError(f"row {number}: {field} is no text")
+            raise ValueError(f"row {number + 1}: {field} is no text")
         texts[field] = value
     first, second = texts["output_1"], texts["output_2"]
     instruction = texts["instruction"]
@@ -64,7 +64,7 @@ def _preference(number: int, value: Any) -> float | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not (1 <= value <= 2 or value == 0):
-        raise ValueError(f"row {number}: preference is no number in [1, 2]")
+        raise ValueError(f"row {number + 1}: preference is no number in [1, 2]")
     return float(value) or TIE
 
 
@@ -78,7 +78,7 @@ def _from_logprobs(number: int, row: Mapping[str, Any], instruction: str | None)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
         if stored is None:
             return None  # a refused comparison has a reply of some other form
-        raise ValueError(f"row {number}: judge_top_logprobs is no object of log-probabilities") from None
+        raise ValueError(f"row {number + 1}: judge_top_logprobs is no object of log-probabilities") from None
     return None if found is None else preference_of(found, is_switched(instruction))
 
 
@@ -92,9 +92,11 @@ def instruction_indices(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     for number, row in enumerate(rows):
         instruction, index = row.get("instruction"), _integer(row.get("index", number))
         if not isinstance(instruction, str) or index is None:
-            raise ValueError(f"instructions: row {number} has no text `instruction`, or an `index` that is no integer")
+            raise ValueError(
+                f"instructions: row {number + 1} has no text `instruction`, or an `index` that is no integer"
+            )
         if instruction in found:
-            raise ValueError(f"instructions: row {number} repeats an instruction")
+            raise ValueError(f"instructions: row {number + 1} repeats an instruction")
         found[instruction] = index
     if len(set(found.values())) != len(found):
         raise ValueError("instructions: an index stands twice")
@@ -115,7 +117,9 @@ def difficulties(rows: Iterable[Mapping[str, Any]]) -> dict[int, float]:
         except (KeyError, TypeError, ValueError):
             value = math.nan
         if index is None or not math.isfinite(value) or index in found:
-            raise ValueError(f"difficulty: row {number} is no {{index, instruction_difficulty}}, or repeats an index")
+            raise ValueError(
+                f"difficulty: row {number + 1} is no {{index, instruction_difficulty}}, or repeats an index"
+            )
         found[index] = value
     return found
 
@@ -145,9 +149,9 @@ def outputs_by_instruction(name: str, rows: Iterable[Mapping[str, Any]]) -> dict
     for number, row in enumerate(rows):
         instruction = row.get("instruction")
         if not isinstance(instruction, str) or not isinstance(row.get("output"), str):
-            raise ValueError(f"{name}: row {number} has no text `instruction` and `output`")
+            raise ValueError(f"{name}: row {number + 1} has no text `instruction` and `output`")
         if instruction in found:
-            raise ValueError(f"{name}: row {number} repeats an instruction")
+            raise ValueError(f"{name}: row {number + 1} repeats an instruction")
         found[instruction] = row
     return found
 

@@ -24,7 +24,8 @@ _HUB = re.compile(
     r"hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})/(?P<path>[^/\x00-\x1f]+(?:/[^/\x00-\x1f]+)*)",
     re.ASCII,
 )
-MAX_FIELD_CHARACTERS = 1 << 20
+MAX_ROW_BYTES = MAX_FIELD_CHARACTERS = 1 << 26
+"""Of what is graded, too: the output of a model that does not stop can have megabytes."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
 
 
@@ -117,7 +118,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     suffix = next((suffix for suffix in reversed(SUFFIXES) if path.name.lower().endswith(suffix)), None)
     match suffix:
         case ".jsonl" | ".jsonl.gz":
-            numbered: Iterable[tuple[int, dict[str, Any]]] = read_jsonl(path)
+            numbered: Iterable[tuple[int, dict[str, Any]]] = read_jsonl(path, max_row_bytes=MAX_ROW_BYTES)
         case ".json" | ".json.gz":
             numbered = _read_json(path)
         case ".csv" | ".csv.gz":

@@ -42,13 +42,15 @@ HUB = "hub:"
 _SOURCE = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
 
 ModelSource = Annotated[str, Source("model"), _SOURCE]
-"""A causal language model: a directory; over HTTP `job:NAME`, `ckpt_...` or `model:NAME`."""
+"""A causal language model: a directory; over HTTP `job:NAME`, `ckpt_...`, `alias:NAME` or `model:NAME`."""
 
 RewardModelSource = Annotated[str, Source("reward-model"), _SOURCE]
-"""A DPO reward model with its reference: a directory that `lco.dpo` wrote; over HTTP `job:NAME` or `ckpt_...`."""
+"""A DPO reward model with its reference: a directory that `lco.dpo` wrote; over HTTP `job:NAME`, `ckpt_...` or
+`alias:NAME`."""
 
 DataSource = Annotated[str, Source("data"), _SOURCE]
-"""A JSON Lines file: a path; over HTTP `job:NAME` (pairs) or `data:RELATIVE/PATH` below the operator's data root."""
+"""A JSON Lines file: a path; over HTTP `job:NAME` (pairs), `dataset:NAME[@VERSION]` (uploaded rows) or
+`data:RELATIVE/PATH` below the operator's data root."""
 
 CompletionsSource = Annotated[str, Source("completions"), _SOURCE]
 """An evaluation's `completions.jsonl`: a path; over HTTP `job:NAME` or `data:RELATIVE/PATH`."""

@@ -249,6 +249,15 @@ METRICS: dict[str, Metric] = {
     "time/step_seconds": Metric("Seconds a step", "wall time", "`step_time`; `perf/time_per_step`", is_logged=True),
 }
 """In the order of the dashboard's charts."""
+STABILITY = (
+    "train/grad_norm_qkv",
+    "train/grad_norm",
+    "train/entropy",
+    "train/action_prob",
+    "train/kl_old",
+    "train/kl_old_k3",
+)
+"""What tells a stable run from one that collapses: the quantities of the paper's Figure 6, and the KL divergence."""
 
 
 class DiagnosticsConfig(Config):

@@ -101,20 +101,20 @@ def _demonstration(terms: list[int], wrong_step_rate: float, generator: random.R
     return ";".join(steps)
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[tuple[int, dict[str, Any]]]:
     """Row numbers (from 1) and rows of a JSON Lines file, plain or gzip.
 
     Raises:
-        ValueError: the file is missing, or a row is no JSON object or longer than 1 MiB.
+        ValueError: the file is missing, or a row is no JSON object or longer than `max_row_bytes`.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as stream:
             row_number = 0
-            while line := stream.readline(MAX_ROW_BYTES + 1):
+            while line := stream.readline(max_row_bytes + 1):
                 row_number += 1
-                if len(line) > MAX_ROW_BYTES:
-                    raise ValueError(f"{path}: row {row_number} is longer than {MAX_ROW_BYTES} bytes")
+                if len(line) > max_row_bytes:
+                    raise ValueError(f"{path}: row {row_number} is longer than {max_row_bytes} bytes")
                 if not line.strip():
                     continue
                 try:

@@ -17,6 +17,7 @@ from lco.manifest import MANIFEST, read_manifest
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id
 from store.models.record import Checkpoint
+from store.naming import dataset_version
 from store.queue import Claim
 from store.settings import Settings
 from store.sources import serving_run, source_job_id, spec_of
@@ -152,6 +153,14 @@ def resolve_reference(
         return model_directory(settings, reference.value)
     if reference.scheme == "data":
         return data_file(settings, reference.value)
+    if reference.scheme == "dataset":
+        dataset = dataset_version(session, reference.value)
+        if dataset is None:
+            raise NotFound("data set", reference.value)
+        place = data_file(settings, dataset.path)
+        if place.stat().st_size != dataset.size_bytes:
+            raise ValueError(f"the file of {reference.value} is damaged")
+        return place
     if reference.scheme == "checkpoint-id":
         query = select(Checkpoint.path).where(Checkpoint.id == decode_id("ckpt", reference.value))
         relative = session.scalar(query)

@@ -1,5 +1,8 @@
 """What the store refuses. No status codes here: `api/errors.py` maps these."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 
 class StoreError(Exception):
     """Base of everything the store refuses."""
@@ -38,3 +41,22 @@ class Invalid(StoreError):
         """JSON pointer into what was submitted: `/config/policy`."""
         self.message = message
         super().__init__(f"{pointer}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """What is wrong with one row of a file."""
+
+    row: int
+    """From 1; 0 for the file itself."""
+    message: str
+    """Never repeats a value."""
+
+
+class InvalidRows(StoreError):
+    """A file whose rows cannot be taken."""
+
+    def __init__(self, problems: Sequence[RowProblem]) -> None:
+        self.problems = list(problems)
+        first = self.problems[0]
+        super().__init__(f"row {first.row}: {first.message}")

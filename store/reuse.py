@@ -1,8 +1,8 @@
 """Reuse of finished stages: a run that would do what another one did takes over its output.
 
 Two runs have one content hash when kind, configuration (every default written out), train seed, program and inputs are
-equal; an input that is a job counts by the content of its run, a checkpoint by its manifest, a model or data file by
-name, size and time of change (their bytes may be many gigabytes).
+equal; an input that is a job counts by the content of its run, a checkpoint by its manifest, a data set by the
+hash of its rows, a model or data file by name, size and time of change (their bytes may be many gigabytes).
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from store.database import database_time
 from store.ids import decode_id, new_id
 from store.models.record import Checkpoint, Result
 from store.models.run import Run
+from store.naming import dataset_version
 from store.settings import Settings
 from store.sources import serving_run, source_job_id
 from store.specs import JobSpec, Reference, references, replaced
@@ -61,6 +62,9 @@ def _identity(
         return f"model:{reference.value}@{_tree(model_directory(settings, reference.value))}"
     if reference.scheme == "data":
         return f"data:{reference.value}@{_tree(data_file(settings, reference.value))}"
+    if reference.scheme == "dataset":
+        dataset = dataset_version(session, reference.value)
+        return None if dataset is None else f"dataset:{dataset.sha256}"
     if reference.scheme == "checkpoint-id":
         query = select(Checkpoint.manifest_sha256).where(Checkpoint.id == decode_id("ckpt", reference.value))
         return f"checkpoint:{session.scalar(query)}"

@@ -24,6 +24,8 @@ class Settings(Config):
     """Imported models, one directory a name; `data_dir/models` when empty."""
     data_root: Path = Path()
     """Data files that jobs may name as `data:RELATIVE/PATH`; `data_dir/data` when empty."""
+    dataset_max_bytes: PositiveInt = 100_000_000
+    """Largest upload of a data set, and most bytes of its rows as JSON Lines."""
     host: str = "127.0.0.1"
     """Address the API binds. Anything but loopback is refused while no API key exists."""
     port: int = Field(default=8642, ge=0, le=65535)

@@ -1,8 +1,9 @@
 """What is submitted: a `JobSpec` per kind of job, and an experiment that names several jobs.
 
 An input of a job is a string with a scheme, never a path: `job:NAME` (a job of the same experiment), `job_...` (any
-job), `ckpt_...` (a checkpoint), `model:NAME` (an imported model) or `data:RELATIVE/PATH` (below the operator's data
-root).
+job), `ckpt_...` (a checkpoint), `alias:NAME` (the checkpoint that has the name at submission), `model:NAME` (an
+imported model), `dataset:NAME` or `dataset:NAME@VERSION` (uploaded rows; without a version the newest at submission) or
+`data:RELATIVE/PATH` (below the operator's data root).
 """
 
 import re
@@ -29,6 +30,8 @@ _REFERENCES = {
     "job-name": re.compile(r"job:(?P<value>[a-z0-9][a-z0-9._-]{0,63})"),
     "job-id": re.compile(rf"(?P<value>job_{_ID})"),
     "checkpoint-id": re.compile(rf"(?P<value>ckpt_{_ID})"),
+    "alias": re.compile(r"alias:(?P<value>[a-z0-9][a-z0-9._-]{0,63})"),
+    "dataset": re.compile(r"dataset:(?P<value>[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?)"),
     "model": re.compile(rf"model:(?P<value>{_SEGMENT})"),
     "data": re.compile(rf"data:(?P<value>{_SEGMENT}(/{_SEGMENT}){{0,7}})"),
 }
@@ -36,14 +39,16 @@ _FORMS = {
     "job-name": "job:NAME",
     "job-id": "job_...",
     "checkpoint-id": "ckpt_...",
+    "alias": "alias:NAME",
+    "dataset": "dataset:NAME[@VERSION]",
     "model": "model:NAME",
     "data": "data:RELATIVE/PATH",
 }
 _ALLOWED = {
-    "model": ("job-name", "job-id", "checkpoint-id", "model"),
-    "reward-model": ("job-name", "job-id", "checkpoint-id"),
-    "data": ("job-name", "job-id", "data"),
-    "completions": ("job-name", "job-id", "data"),
+    "model": ("job-name", "job-id", "checkpoint-id", "alias", "model"),
+    "reward-model": ("job-name", "job-id", "checkpoint-id", "alias"),
+    "data": ("job-name", "job-id", "dataset", "data"),
+    "completions": ("job-name", "job-id", "dataset", "data"),
 }
 
 
@@ -56,7 +61,7 @@ class Reference:
     source: Literal["model", "reward-model", "data", "completions"]
     """What the stage needs."""
     scheme: str
-    """`job-name`, `job-id`, `checkpoint-id`, `model` or `data`."""
+    """`job-name`, `job-id`, `checkpoint-id`, `alias`, `model`, `dataset` or `data`."""
     value: str
     """The name, id or relative path, without the scheme."""
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from store.artifacts import data_file, model_directory
+from store.artifacts import data_file, model_directory, resolve_reference
 from store.database import database_time
 from store.effects import Happening, settle, state_event
 from store.endpoints import check_endpoints
@@ -16,6 +16,7 @@ from store.ids import decode_id, encode_id, new_id
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
+from store.naming import settled
 from store.reuse import content_hash, copy_results, finished_run
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
@@ -94,6 +95,8 @@ def _submit(
     for position, seed in enumerate(spec.seeds):
         if seed > _MAX_SEED:
             raise Invalid(f"{pointer}/seeds/{position}", f"seeds end at {_MAX_SEED}")
+    method = method_of(spec)
+    spec = settled(session, spec, pointer)
     check_endpoints(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
@@ -112,7 +115,7 @@ def _submit(
         experiment_id=experiment_id,
         name=spec.name,
         kind=spec.kind,
-        method=method_of(spec),
+        method=method,
         spec=document_of(spec),
         details=dict(spec.metadata),
         created_at=moment,
@@ -186,6 +189,8 @@ def _checked_input(
             model_directory(settings, reference.value)
         elif reference.scheme == "data":
             data_file(settings, reference.value)
+        elif reference.scheme == "dataset":
+            resolve_reference(session, settings, reference, seed=0, experiment_id=None)
         elif reference.scheme == "checkpoint-id":
             _check_checkpoint(session, reference, here)
         job_id = source_job_id(session, reference, experiment_id)

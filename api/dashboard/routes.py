@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import lists, signing
+from api.dashboard import analysis, data, lists, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
@@ -19,6 +19,7 @@ from store.ids import encode_id
 from store.repositories.jobs import Experiments
 from store.repositories.records import Events, Results
 from store.repositories.runs import Runs
+from store.states import RunState
 
 router = APIRouter(include_in_schema=False)
 
@@ -35,11 +36,13 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
     with database.read() as session:
         found = views.experiment(session, parse_id("exp", experiment_id))
         tables = _tables(session, found)
+        original = found.cloned_from and Experiments(session).get(parse_id("exp", found.cloned_from)).name
     runs = all_runs(found.jobs)
     return page(
         request,
         "experiment.html",
         experiment=found,
+        original=original,
         graph=lay_out(found.jobs),
         tables=tables,
         elapsed=took(runs),
@@ -96,6 +99,7 @@ def run(
         events = Events(session).page(parse_id("job", its_job.id), _EVENTS, order="desc", run_id=identifier)
         measured = [result_views.result(row) for row in Results(session).page(100, order="asc", run_id=identifier).rows]
         rows = Results(session).completions(identifier, _COMPLETIONS, after, verdict=verdict or None)
+        rivals = _rivals(session, found) if rows.rows else []
         completions = [result_views.completion(row) for row in rows.rows]
         parent = _parent(session, its_job)
     next_page = _completions_address(found.id, verdict, rows.rows[-1].position) if rows.has_more else None
@@ -112,6 +116,7 @@ def run(
         has_curves=found.kind in _TRAINING_KINDS,
         has_completions=found.kind == "evaluation",
         completions=completions,
+        rivals=rivals,
         filtered=bool(verdict),
         verdicts=[
             {
@@ -164,10 +169,22 @@ def _parent(session: Session, job: schemas.JobRead) -> Any:
     return {"id": job.experiment_id, "name": row.name}
 
 
+def _rivals(session: Session, run: schemas.RunRead) -> list[schemas.RunRead]:
+    """Other finished evaluations of its experiment, those of the same seed first."""
+    experiment_id = parse_id("exp", run.experiment_id) if run.experiment_id else None
+    if experiment_id is None:
+        return []
+    rows = Runs(session).page(100, experiment_id=experiment_id, kind=run.kind, state=RunState.SUCCEEDED).rows
+    found = [other for other in views.runs(session, rows) if other.id != run.id]
+    return sorted(found, key=lambda other: (other.seed != run.seed, other.job_name, other.seed))
+
+
 def _completions_address(run_id: str, verdict: str, after: int | None = None) -> str:
     query = {name: value for name, value in (("verdict", verdict), ("after", after)) if value not in ("", None)}
     return f"/runs/{run_id}{'?' + urlencode(query) if query else ''}#completions"
 
 
 router.include_router(lists.router)
+router.include_router(data.router)
+router.include_router(analysis.router)
 router.include_router(signing.router)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from api.figures import figure
+from api.result_schemas import Unit
 from api.schemas import JobNode, Progress, RunSummary
 from lco.metrics import METRICS
 from store.models.base import utc_now
@@ -138,6 +139,19 @@ def number(value: float | None) -> str:
     return f"{float(f'{value:.4g}'):g}"
 
 
+def signed(value: float | None, unit: Unit) -> str:
+    """A difference with its sign: `+4.0`, `\N{MINUS SIGN}1.5`."""
+    text = figure(value, unit)
+    return text.replace("-", "\N{MINUS SIGN}") if value is None or value < 0 else f"+{text}"
+
+
+def chance(value: float | None) -> str:
+    """A p-value: `0.034`, `< 0.001`."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
 def done(progress: Progress) -> str:
     """Progress in whole percent."""
     return f"{100 * min(progress.step, progress.total) // progress.total}%" if progress.total else ""
@@ -174,6 +188,8 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "signed": signed,
+    "chance": chance,
     "num_over": num_over,
     "stamp": stamp,
     "exactly": exactly,

@@ -21,6 +21,8 @@ from store.repositories.records import Results
 from store.statistics import results_table
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+SIGNIFICANCE = 0.05
+"""Level of the mark in tables, after Holm's correction."""
 
 
 @router.get("", operation_id="comparisons.list", response_model=Page[service_schemas.ComparisonRead])
@@ -50,7 +52,7 @@ def list_comparisons(
         found = comparisons(
             session, experiment or "", baseline or "", metric=metric, benchmark=benchmark, decoding=decoding
         )
-    data = [service_schemas.ComparisonRead(**asdict(one), unit=unit_of(one.benchmark, one.metric)) for one in found]
+    data = [shown(one) for one in found]
     return page_response(request, make_page(data, False, [f"{item.method}/{item.metric}" for item in data]))
 
 
@@ -69,3 +71,8 @@ def comparisons(session: Session, experiment: str, baseline: str, **filters: str
         return compare_methods(kept, baseline, example_shares(session, experiment_id=experiment_id))
     except ValueError as error:
         raise Invalid("/query/baseline", str(error)) from error
+
+
+def shown(one: MethodComparison) -> service_schemas.ComparisonRead:
+    """A comparison as the wire shows it."""
+    return service_schemas.ComparisonRead(**asdict(one), unit=unit_of(one.benchmark, one.metric))

@@ -15,7 +15,9 @@ from api.dependencies import DatabaseDep, SettingsDep
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
+from api.routes.runs import MAX_INTEGER
 from api.routes.verbs import add_verbs
+from lco.metrics import STABILITY
 from store import control
 from store.documents import differences, merged
 from store.errors import Invalid
@@ -117,6 +119,33 @@ def diff(
         for change in differences(earlier.document, later.document)
     ]
     return page_response(request, make_page(data, False, [change.pointer for change in data]))
+
+
+@router.get("/{exp_id}/curves", operation_id="experiments.curves", response_model=schemas.CurvesRead)
+@requires("read")
+def curves(
+    request: Request,
+    database: DatabaseDep,
+    exp_id: str,
+    keys: Annotated[
+        str | None,
+        Query(
+            max_length=2000,
+            description=f"These metrics, separated by commas; by default `{','.join(STABILITY)}`.",
+        ),
+    ] = None,
+    kind: Annotated[str | None, Query(max_length=64, description="Only jobs of this kind.")] = None,
+    from_step: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Only from this step on.")] = 0,
+    max_points: Annotated[
+        int,
+        Query(ge=1, le=10_000, description="Longer curves are thinned: over each seed's mean of neighbouring steps."),
+    ] = 500,
+) -> Response:
+    """Metrics of every job by step: mean, standard deviation (ddof = 1) and number of seeds."""
+    wanted = [key for key in keys.split(",") if key] if keys is not None else STABILITY
+    with database.read() as session:
+        found = views.curves(session, parse_id("exp", exp_id), wanted, kind, from_step, max_points)
+    return object_response(request, found)
 
 
 def _version(session: Session, experiment_id: UUID) -> int:

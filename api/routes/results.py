@@ -11,13 +11,11 @@ from api.dependencies import DatabaseDep
 from api.errors import ApiError, FieldError
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
-from api.routes.comparisons import comparisons
+from api.routes.comparisons import SIGNIFICANCE, comparisons
 from api.table_formats import MEDIA_TYPES, rendered
 from store.repositories.records import Results
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
-SIGNIFICANCE = 0.05
-"""Level of the mark in printed tables, after Holm's correction."""
 _Name = Annotated[str | None, Query(max_length=128)]
 _Seed = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 

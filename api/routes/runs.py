@@ -12,7 +12,7 @@ from api.ids import parse_id
 from api.pagination import ListingDep, Order, cursor, make_page, number_cursor, page_response
 from api.routes.verbs import add_verbs
 from store import control
-from store.repositories.records import Results
+from store.repositories.records import Change, Results
 from store.repositories.runs import Runs
 from store.states import RunState
 
@@ -136,4 +136,42 @@ def completions(
             verdict=verdict,
         )
         data = [result_views.completion(row) for row in rows.rows]
+    return page_response(request, make_page(data, rows.has_more, [str(item.position) for item in data]))
+
+
+@router.get(
+    "/{run_id}/completions/against/{other_id}",
+    operation_id="runs.side_by_side",
+    response_model=schemas.Page[result_schemas.CompletionPair],
+)
+@requires("read")
+def side_by_side(
+    request: Request,
+    database: DatabaseDep,
+    run_id: str,
+    other_id: str,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[str | None, Query(max_length=20, description="Begin after this position.")] = None,
+    before: Annotated[str | None, Query(max_length=20, description="End before this position.")] = None,
+    order: Annotated[Order, Query(description="By position in the first run.")] = "asc",
+    change: Annotated[
+        Change | None,
+        Query(description="Only verdicts that became right (gained), wrong (lost), or either (flipped) in the second."),
+    ] = None,
+) -> Response:
+    """Completions of two evaluation runs, the same problem, decoding, eval seed and sample side by side."""
+    identifiers = [parse_id("run", one) for one in (run_id, other_id)]
+    with database.read() as session:
+        for one in identifiers:
+            Runs(session).get(one)
+        rows = Results(session).side_by_side(
+            identifiers[0],
+            identifiers[1],
+            limit,
+            number_cursor(after, "after"),
+            number_cursor(before, "before"),
+            order,
+            change=change,
+        )
+        data = [result_views.completion_pair(*pair) for pair in rows.rows]
     return page_response(request, make_page(data, rows.has_more, [str(item.position) for item in data]))

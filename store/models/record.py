@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
@@ -68,6 +68,8 @@ class Checkpoint(Base):
     """Relative to the artifact root."""
     manifest_sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+    is_pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether somebody asked to keep it."""
     created_at: Mapped[Created]
 
 

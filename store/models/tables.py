@@ -2,18 +2,21 @@
 
 from store.models.access import ApiKey, IdempotencyKey, Session
 from store.models.base import Base
+from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
 from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
 
 __all__ = [
+    "Alias",
     "ApiKey",
     "Attempt",
     "Base",
     "Checkpoint",
     "Completion",
     "Configuration",
+    "Dataset",
     "Event",
     "Experiment",
     "IdempotencyKey",

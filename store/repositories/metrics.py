@@ -1,4 +1,4 @@
-"""Metrics: series of one run, thinned where asked, and exact aggregates over the seeds of a job."""
+"""Metrics: series of one run, thinned where asked, and aggregates over the seeds of jobs."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -29,9 +29,10 @@ class MetricPoint:
 
 @dataclass(frozen=True, slots=True)
 class SeedsPoint:
-    """One step of a metric over the seeds of a job."""
+    """One step of a metric over the seeds of a job, or several steps taken together."""
 
     step: int
+    """The last step of those taken together."""
     spread: Spread
     missing_seeds: list[int]
 
@@ -88,19 +89,41 @@ class Metrics:
             curves[key].append(MetricPoint(step, mean, low, high, num_steps, num_steps - num_finite))
         return dict(curves)
 
-    def over_seeds(self, job_id: UUID, key: str, from_step: int = 0) -> list[SeedsPoint]:
-        """A metric of a job by step: mean and spread over the seeds with a finite value, and the seeds without one."""
-        seeds = set(self._session.scalars(select(Run.seed).where(Run.job_id == job_id)))
-        query = (
-            select(Metric.step, Run.seed, Metric.value)
-            .join(Run, Run.id == Metric.run_id)
-            .where(Run.job_id == job_id, Metric.key == key, Metric.step >= from_step)
-            .order_by(Metric.step)
+    def over_seeds(
+        self, job_ids: Sequence[UUID], keys: Sequence[str] | None = None, from_step: int = 0, max_points: int = 1000
+    ) -> dict[UUID, dict[str, list[SeedsPoint]]]:
+        """The curves of some jobs by job and key: mean and spread over the seeds with a finite value.
+
+        At most `max_points` of each; a point that takes several steps together is over each seed's mean of them. All
+        jobs share one division into points, so that their curves can be laid over each other. A run that took over
+        another's output has its values.
+        """
+        seeds: dict[UUID, set[int]] = defaultdict(set)
+        for job_id, seed in self._session.execute(select(Run.job_id, Run.seed).where(Run.job_id.in_(job_ids))):
+            seeds[job_id].add(seed)
+        owner = func.coalesce(Run.reused_run_id, Run.id)
+        is_wanted = [Run.job_id.in_(job_ids), Metric.step >= from_step]
+        if keys is not None:
+            is_wanted.append(Metric.key.in_(keys))
+        first, last = (
+            self._session.scalar(select(end(Metric.step)).join(Run, owner == Metric.run_id).where(*is_wanted))
+            for end in (func.min, func.max)
         )
-        values: dict[int, dict[int, float]] = defaultdict(dict)
-        for step, seed, value in self._session.execute(query):
-            values[step] |= {} if value is None else {seed: value}
-        return [
-            SeedsPoint(step, spread(list(of_seed.values())), sorted(seeds - of_seed.keys()))
-            for step, of_seed in values.items()
-        ]
+        if first is None or last is None:
+            return {}
+        width = (last - first) // max_points + 1
+        place = ((Metric.step - first) // width).label("place")
+        values = select(Run.job_id, Run.seed, Metric.key, Metric.step, Metric.value, place)
+        each = values.join(Run, owner == Metric.run_id).where(*is_wanted).subquery()  # so that one name groups `place`
+        shared = (each.c.job_id, each.c.key, each.c.place, each.c.seed)
+        query = select(*shared, func.max(each.c.step), func.avg(each.c.value)).group_by(*shared).order_by(*shared)
+        found: dict[tuple[UUID, str, int], list[tuple[int, int, float | None]]] = defaultdict(list)
+        for job_id, key, bucket, seed, step, value in self._session.execute(query):
+            found[job_id, key, bucket].append((seed, step, value))
+        curves: dict[UUID, dict[str, list[SeedsPoint]]] = defaultdict(lambda: defaultdict(list))
+        for (job_id, key, _), of_seeds in found.items():
+            finite = {seed: value for seed, _, value in of_seeds if value is not None}
+            last = max(step for _, step, _ in of_seeds)
+            missing = sorted(seeds[job_id] - finite.keys())
+            curves[job_id][key].append(SeedsPoint(last, spread(list(finite.values())), missing))
+        return {job_id: dict(by_key) for job_id, by_key in curves.items()}

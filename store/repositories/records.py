@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
 from store.ids import encode_id
@@ -14,6 +14,9 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Result
 from store.models.run import Run
 from store.repositories.paging import Order, Page, keyset_page
+
+Change = Literal["gained", "lost", "flipped"]
+_SAME = ("benchmark", "decoding", "example_id", "sample_index")
 
 
 class Events:
@@ -229,6 +232,44 @@ class Results:
             self._session, query, Completion.position, limit=limit, after=after, before=before, order=order
         )
 
+    def side_by_side(
+        self,
+        run_id: UUID,
+        other_id: UUID,
+        limit: int = 100,
+        after: int | None = None,
+        before: int | None = None,
+        order: Order = "asc",
+        *,
+        change: Change | None = None,
+    ) -> Page[tuple[Completion, Completion]]:
+        """Pairs of completions by two runs: the same problem, decoding, eval seed and sample, in the first run's order.
+
+        Args:
+            change: `gained` where the second run is right and the first wrong, `lost` the other way, `flipped` for
+                either; all pairs unless told.
+        """
+        owners = select(func.coalesce(Run.reused_run_id, Run.id))
+        first_run, second_run = (self._session.scalar(owners.where(Run.id == one)) for one in (run_id, other_id))
+        second = aliased(Completion)
+        is_same = and_(
+            second.run_id == second_run,
+            second.eval_seed.is_not_distinct_from(Completion.eval_seed),
+            *(getattr(second, name) == getattr(Completion, name) for name in _SAME),
+        )
+        query = select(Completion).join(second, is_same).where(Completion.run_id == first_run)
+        if change is not None:
+            gained = and_(second.correct.is_(True), Completion.correct.is_(False))
+            lost = and_(second.correct.is_(False), Completion.correct.is_(True))
+            query = query.where({"gained": gained, "lost": lost, "flipped": or_(gained, lost)}[change])
+        found = keyset_page(
+            self._session, query, Completion.position, limit=limit, after=after, before=before, order=order
+        )
+        examples = {row.example_id for row in found.rows}
+        others = select(Completion).where(Completion.run_id == second_run, Completion.example_id.in_(examples))
+        by_place = {_place(row): row for row in self._session.scalars(others)}
+        return Page([(row, by_place[_place(row)]) for row in found.rows], found.has_more)
+
     def num_completions(self, run_id: UUID) -> int:
         """How many completions a run has."""
         return self._session.execute(
@@ -244,3 +285,7 @@ class Results:
             if not page.has_more:
                 return
             after = page.rows[-1].position
+
+
+def _place(row: Completion) -> tuple[Any, ...]:
+    return row.eval_seed, *(getattr(row, name) for name in _SAME)

@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.client import Client
+from store.queue import append_metrics
 from store.rows import Collected, ResultRow
 from tests.api.conftest import Hand
 
@@ -116,6 +117,25 @@ def test_methods_are_compared_over_http(client: Client, http: TestClient, two_me
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/baseline")
     answer = http.get("/v1/comparisons", params={"experiment": two_methods})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/baseline")
+
+
+def test_curves_of_an_experiment_are_over_the_seeds_of_each_job(
+    client: Client, http: TestClient, experiment: dict[str, Any], hand: Hand
+) -> None:
+    found = client.submit_experiment(experiment)
+    assert client.curves(found.id).curves == []
+    claims = [hand.claim() for _ in range(2)]
+    for claim in claims:
+        rows = [(step, {"train/entropy": float(step + claim.seed), "own": 1.0}) for step in (1, 2)]
+        with hand.database.write() as session:
+            append_metrics(session, claim, rows)
+    (curve,) = client.curves(found.id).curves
+    assert (curve.job, curve.key) == (claims[0].job_name, "train/entropy")
+    assert [(point.step, point.mean, point.n) for point in curve.points] == [(1, 1.5, 2), (2, 2.5, 2)]
+    assert curve.points[0].std == pytest.approx(0.5**0.5)
+    assert [one.key for one in client.curves(found.id, ["own"], kind=curve.kind, max_points=1).curves] == ["own"]
+    assert client.curves(found.id, kind="evaluation").curves == []
+    assert http.get(f"/v1/experiments/{found.id}/curves", params={"max_points": 0}).status_code == 422
 
 
 def test_the_table_is_printed_in_every_form(client: Client, http: TestClient, two_methods: str) -> None:

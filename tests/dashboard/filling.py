@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from lco.metrics import STABILITY
 from store.database import Database
 from store.ids import encode_id
 from store.models.base import utc_now
@@ -29,6 +30,8 @@ from store.states import RunState, job_status
 HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
 """Markup, both quotes, an early end of the elements around it, and a template's expression."""
 NUM_STEPS = 30
+STABLE_KEYS = 5
+"""How many of the metrics of stability each training run has."""
 
 _PLAN: list[tuple[str, str, str, list[str], list[RunState]]] = [
     ("sft", "sft", "sft", [], [RunState.SUCCEEDED, RunState.SUCCEEDED]),
@@ -57,6 +60,10 @@ class Filled:
         """Every page that shows one thing."""
         return [
             f"/experiments/{self.experiment}",
+            f"/experiments/{self.experiment}/stability",
+            f"/experiments/{self.experiment}/stability?kind=sft",
+            f"/experiments/{self.experiment}/compare",
+            f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
         ]
@@ -153,6 +160,9 @@ class _Filler:
                 value = None if step == 7 else math.exp(-step / 10)
                 self.session.add(Metric(run_id=run.id, key="train/loss", step=step, value=value, attempt=1))
                 self.session.add(Metric(run_id=run.id, key=HOSTILE[:100], step=step, value=float(step), attempt=1))
+                for place, key in enumerate(STABILITY[:STABLE_KEYS]):
+                    value = (place + 1) * math.exp(-step / 20) + 0.1 * run.seed
+                    self.session.add(Metric(run_id=run.id, key=key, step=step, value=value, attempt=1))
         if job.kind == "evaluation" and run.state == RunState.SUCCEEDED:
             self._measure(job, run, experiment_id)
 

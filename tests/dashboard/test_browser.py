@@ -25,7 +25,7 @@ from store.models.record import LogChunk, Metric
 from store.models.run import Run
 from store.settings import Settings
 from store.states import RunState
-from tests.dashboard.filling import HOSTILE, NUM_STEPS, Filled, fill
+from tests.dashboard.filling import HOSTILE, NUM_STEPS, STABLE_KEYS, Filled, fill
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -42,7 +42,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-LISTS = ["/", "/experiments", "/jobs", "/jobs?kind=train", "/results", "/workers"]
+LISTS = ["/", "/experiments", "/jobs", "/jobs?kind=train", "/results", "/datasets", "/workers"]
 WATCH = """
 window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) => {
@@ -164,7 +164,14 @@ def test_every_page_obeys_its_policy_and_fits_its_width(served: Served, tab: Tab
     tab.page.set_viewport_size({"width": width, "height": 800})
     tab.page.emulate_media(color_scheme=scheme)
     jobs, runs = served.filled.jobs, served.filled.runs
-    few = [f"/experiments/{served.filled.experiment}", f"/jobs/{jobs['lco']}", f"/jobs/{jobs['measure-sft']}"]
+    experiment = f"/experiments/{served.filled.experiment}"
+    few = [
+        experiment,
+        f"{experiment}/stability",
+        f"{experiment}/compare",
+        f"/jobs/{jobs['lco']}",
+        f"/jobs/{jobs['measure-sft']}",
+    ]
     few += [f"/runs/{runs[key]}" for key in (("lco", 1), ("ppo", 1), ("measure-lco", 0))]
     for path in [*LISTS, *(served.filled.pages() if scheme == "dark" else few)]:
         tab.open(path)
@@ -174,11 +181,33 @@ def test_every_page_obeys_its_policy_and_fits_its_width(served: Served, tab: Tab
 
 def test_curves_are_drawn_and_hostile_names_of_metrics_are_text(served: Served, tab: Tab) -> None:
     tab.open(f"/jobs/{served.filled.jobs['lco']}")
-    playwright.expect(tab.page.locator(".curve canvas")).to_have_count(2)
+    playwright.expect(tab.page.locator(".curve canvas")).to_have_count(2 + STABLE_KEYS)
     assert HOSTILE[:60] in tab.page.locator(".curves").inner_text()
     box = tab.page.locator(".curve .u-over").first.bounding_box()
     tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     playwright.expect(tab.page.locator(".curve .latest").first).to_contain_text("at step")
+
+
+def test_stability_shows_a_line_and_a_band_of_every_method_and_hides_it_when_asked(served: Served, tab: Tab) -> None:
+    tab.open(f"/experiments/{served.filled.experiment}/stability")
+    playwright.expect(tab.page.locator(".curve canvas")).to_have_count(STABLE_KEYS)
+    reading = tab.page.locator(".curve .latest").first
+    playwright.expect(reading).to_have_text(re.compile(r"^[\d.]+ · [\d.]+$"))
+    tab.page.get_by_role("button", name="lco").click()
+    playwright.expect(reading).to_have_text(re.compile(r"^[\d.]+$"))
+    tab.page.keyboard.press("Enter")
+    playwright.expect(reading).to_have_text(re.compile(r"^[\d.]+ · [\d.]+$"))
+
+
+def test_methods_are_compared_with_a_chosen_baseline_and_downloaded(served: Served, tab: Tab) -> None:
+    tab.open(f"/experiments/{served.filled.experiment}/compare")
+    tab.page.select_option("select[name=baseline]", "sft")
+    tab.page.wait_for_url("**/compare?*baseline=sft*")
+    playwright.expect(tab.page.locator(".compared tbody tr")).to_have_count(2)
+    for form, expected in (("CSV", "method,benchmark"), ("Markdown", "| lco |"), ("LaTeX", r"\begin{tabular}")):
+        with tab.page.expect_download() as download:
+            tab.page.get_by_role("link", name=form, exact=True).click()
+        assert expected in download.value.path().read_text()
 
 
 def test_a_run_lives_while_one_looks_at_it(served: Served, tab: Tab) -> None:

@@ -4,14 +4,16 @@ from html.parser import HTMLParser
 
 import pytest
 
+from store.ids import decode_id
 from store.models.base import utc_now
+from store.models.record import Completion
 from store.models.run import Run
 from store.models.worker import Worker
 from store.states import RunState
 from tests.dashboard.conftest import Site
 from tests.dashboard.filling import HOSTILE, Filled
 
-LISTS = ["/", "/experiments", "/jobs", "/results", "/workers"]
+LISTS = ["/", "/experiments", "/jobs", "/results", "/datasets", "/workers"]
 
 
 class Markup(HTMLParser):
@@ -92,7 +94,39 @@ def test_every_page_names_a_json_twin_that_answers(site: Site, filled: Filled) -
         for twin in twins:
             answer = site.client.get(twin, headers={"Accept": "application/json"})
             assert answer.status_code == 200, (path, twin, answer.text)
-            assert answer.json()["object"]
+            if "format=" not in twin:  # a download
+                assert answer.json()["object"]
+
+
+def test_methods_are_compared_with_a_baseline_and_one_without_results_is_told(site: Site, filled: Filled) -> None:
+    site.sign_in()
+    page = get(site, f"/experiments/{filled.experiment}/compare?baseline=sft")
+    assert "+20.0" in page.text
+    downloads = [link for link in page.attributes("a", "href") if link and "format=" in link]
+    assert len(downloads) == 4
+    assert "No result of this baseline" in get(site, f"/experiments/{filled.experiment}/compare?baseline=ppo").text
+
+
+def test_completions_stand_side_by_side_and_only_flipped_ones_where_asked(site: Site, filled: Filled) -> None:
+    site.sign_in()
+    first, second = filled.runs["measure-sft", 1], filled.runs["measure-sft", 0]
+    assert f"/runs/{first}/against/{second}?change=flipped" in get(site, f"/runs/{first}").attributes("a", "href")
+    identifier = decode_id("run", first)
+    with site.database.write() as session:
+        row = session.get(Completion, (identifier, 4))
+        assert row is not None
+        row.verdict, row.correct = "correct", True
+    page = get(site, f"/runs/{first}/against/{second}")
+    assert page.text.count("prompt ") == 25
+    for run, other, change, num in (
+        (first, second, "lost", 1),
+        (second, first, "gained", 1),
+        (first, second, "gained", 0),
+    ):
+        path = f"/v1/runs/{run}/completions/against/{other}"
+        found = site.client.get(path, params={"change": change}, headers={"Accept": "application/json"}).json()["data"]
+        assert [(pair["change"], pair["second"]["example_id"]) for pair in found] == [(change, "test-4")] * num
+        assert "prompt 4 " in get(site, f"/runs/{first}/against/{second}?change=flipped").text
 
 
 def test_links_and_files_of_pages_exist(site: Site, filled: Filled) -> None:

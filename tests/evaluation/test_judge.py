@@ -205,8 +205,8 @@ def test_outputs_that_exist_are_judged_into_annotations(tmp_path):
 @pytest.mark.parametrize(
     ("outputs", "complaint"),
     [
-        ([{"instruction": "do 1", "output": "a"}] * 2, "outputs: row 1 repeats"),
-        ([{"instruction": "do 1"}], "outputs: row 0 has no text"),
+        ([{"instruction": "do 1", "output": "a"}] * 2, "outputs: row 2 repeats"),
+        ([{"instruction": "do 1"}], "outputs: row 1 has no text"),
         ([{"instruction": "other", "output": "a"}], "1 instructions are not the reference's, such as 'other'"),
     ],
 )

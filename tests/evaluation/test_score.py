@@ -105,6 +105,33 @@ def test_the_stage_publishes_figures_rows_and_results(tmp_path):
     assert '"type": "progress"' in (stage.run_dir / "progress.jsonl").read_text()
 
 
+HOSTILE = [
+    "x" * 2_000_000 + r"\boxed{3}",
+    r"\boxed{" + "9" * 2_000_000 + "}",
+    "\x00\x1b[31m\ud800" + r"\boxed{\ud83d}",
+    "{0} %s {} {problem} ${reference}",
+    "(10^9)!",
+    r"\boxed{" * 20_000 + "3",
+    "(" * 5000 + ")" * 5000,
+    "",
+]
+
+
+def test_no_text_of_a_model_can_raise_in_any_kind_of_scoring(tmp_path, capsys):
+    math = [{"id": n, "completion": text, "reference": "3"} for n, text in enumerate(HOSTILE)]
+    mmlu = [{"subject": "law", "id": n, "prediction": text, "answer": "A"} for n, text in enumerate(HOSTILE)]
+    names = {"generator_1": "g", "generator_2": "h", "output_1": "a", "preference": 1.5}
+    annotations = [{"instruction": f"{n}{text[:9]}", "output_2": text, **names} for n, text in enumerate(HOSTILE)]
+    for kind, rows in (("math", math), ("mmlu", mmlu), ("alpaca-eval", annotations)):
+        out = tmp_path / f"{kind}.out"
+        assert main([kind, lines(tmp_path / f"{kind}.jsonl", rows), "-o", str(out)]) == 0
+        json.loads(capsys.readouterr().out)
+        assert len(out.read_text().splitlines()) == len(HOSTILE), kind
+    verdicts = [json.loads(line)["verdict"] for line in (tmp_path / "math.out").read_text().splitlines()]
+    assert verdicts[0] == "correct"
+    assert "error" not in verdicts
+
+
 MATH = [
     {"problem": "1/2 + 1/2?", "answer": "1"},
     {"problem": "6 * 7?", "answer": "42"},

@@ -221,13 +221,13 @@ def test_no_rows_are_no_figures():
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ({"preference": 3}, "row 0: preference is no number"),
-        ({"preference": 0.5}, "row 0: preference"),
-        ({"preference": True}, "row 0: preference"),
-        ({"preference": "1.5"}, "row 0: preference"),
-        ({"instruction": 3}, "row 0: instruction is no text"),
-        ({"instruction": "a", "judge_top_logprobs": [1]}, "row 0: judge_top_logprobs"),
-        ({"instruction": "a", "judge_top_logprobs": {"m": 800.0}}, "row 0: judge_top_logprobs"),
+        ({"preference": 3}, "row 1: preference is no number"),
+        ({"preference": 0.5}, "row 1: preference"),
+        ({"preference": True}, "row 1: preference"),
+        ({"preference": "1.5"}, "row 1: preference"),
+        ({"instruction": 3}, "row 1: instruction is no text"),
+        ({"instruction": "a", "judge_top_logprobs": [1]}, "row 1: judge_top_logprobs"),
+        ({"instruction": "a", "judge_top_logprobs": {"m": 800.0}}, "row 1: judge_top_logprobs"),
     ],
 )
 def test_a_row_of_another_form_is_refused_by_number(row, complaint):
@@ -251,9 +251,9 @@ def test_another_compat_is_refused(annotations):
         ("instructions", [{"instruction": "a"}, {"instruction": "a"}], "repeats an instruction"),
         ("instructions", [{"instruction": "a", "index": 1}, {"instruction": "b", "index": 1}], "an index stands twice"),
         ("instructions", [{"index": 1}], "no text `instruction`"),
-        ("difficulty", [{"index": 0}], "difficulty: row 0"),
-        ("difficulty", [{"index": "x", "instruction_difficulty": "1"}], "difficulty: row 0"),
-        ("difficulty", [{"index": "0", "instruction_difficulty": "nan"}], "difficulty: row 0"),
+        ("difficulty", [{"index": 0}], "difficulty: row 1"),
+        ("difficulty", [{"index": "x", "instruction_difficulty": "1"}], "difficulty: row 1"),
+        ("difficulty", [{"index": "0", "instruction_difficulty": "nan"}], "difficulty: row 1"),
     ],
 )
 def test_a_file_of_another_form_is_refused_by_name(annotations, name, rows, complaint):

@@ -129,10 +129,29 @@ def test_a_metric_over_seeds_names_the_seeds_that_are_missing(rig):
             append_metrics(session, taken, [(1, {"a": value}), (2, {"a": value if value > 1 else None})])
     missing = [run.seed for run in rig.runs(job.id) if run.state == "queued"]
     with rig.database.read() as session:
-        first, second = Metrics(session).over_seeds(job.id, "a")
+        first, second = Metrics(session).over_seeds([job.id], ["a"])[job.id]["a"]
     assert (first.spread.n, first.spread.mean, first.missing_seeds) == (2, 1.5, missing)
     assert first.spread.std == pytest.approx(0.7071067811865476)
     assert (second.spread.n, second.spread.std, len(second.missing_seeds)) == (1, None, 2)
+
+
+def test_curves_over_seeds_are_thinned_at_the_same_steps_for_every_job(rig):
+    short, long = rig.submit("sft", name="short", seeds=[0, 1]), rig.submit("sft", name="long", seeds=[0])
+    for _ in range(3):
+        taken = rig.started()
+        num_steps = 10 if taken.job_id == short.id else 40
+        with rig.database.write() as session:
+            append_metrics(session, taken, [(step, {"a": float(step), "b": 0.0}) for step in range(1, num_steps + 1)])
+    with rig.database.read() as session:
+        curves = Metrics(session).over_seeds([short.id, long.id], ["a"], max_points=8)
+        assert Metrics(session).over_seeds([new_id()]) == {}
+    assert [curves[job.id].keys() for job in (short, long)] == [{"a"}, {"a"}]
+    assert [(point.step, point.spread.mean, point.spread.n) for point in curves[short.id]["a"]] == [
+        (5, 3.0, 2),
+        (10, 8.0, 2),
+    ]
+    assert [point.step for point in curves[long.id]["a"]] == list(range(5, 41, 5))
+    assert {point.spread.std for point in curves[short.id]["a"]} == {0.0}
 
 
 def test_logs_go_on_after_the_last_piece_seen_across_attempts(rig):

@@ -1,26 +1,26 @@
 // Live curves: one chart a metric, one line a run. The page names the runs and the stream; values come from /v1/runs/{id}/metrics.
 
+import { Chart, keepFitting } from "./charts.js";
 import { follow } from "./streams.js";
-import { inOrder, numberText, titleOf } from "./words.js";
+import { inOrder } from "./words.js";
 
 const MAX_POINTS = 1000;
 const PAUSE_MS = 1500;
 const POLL_MS = 5000;
 
-const style = () => {
-  const read = getComputedStyle(document.documentElement);
-  return (name) => read.getPropertyValue(name).trim();
-};
-
-/** The points of one run: metric -> step -> value (null where it was not finite). */
+/** The points of one run. */
 class Run {
   constructor(element) {
     this.id = element.dataset.run;
     this.label = element.dataset.label;
     this.isLive = element.dataset.live === "true";
     this.swatch = element.querySelector(".swatch");
-    this.metrics = new Map();
+    this.metrics = new Map(); // metric -> step -> value, null where it was not finite
     this.lastStep = -1;
+  }
+
+  values(key) {
+    return this.metrics.get(key) ?? new Map();
   }
 
   /** Fetches what is new; true where something was. */
@@ -40,88 +40,6 @@ class Run {
     }
     return isNew;
   }
-}
-
-/** One chart; the numbers under the cursor are written into its caption. */
-class Chart {
-  constructor(board, key) {
-    this.board = board;
-    this.key = key;
-    this.figure = document.createElement("figure");
-    this.figure.className = "curve";
-    const caption = document.createElement("figcaption");
-    const title = document.createElement("span");
-    title.textContent = titleOf(key);
-    title.title = key;
-    this.reading = document.createElement("span");
-    this.reading.className = "latest";
-    caption.append(title, this.reading);
-    this.plot = document.createElement("div");
-    this.plot.className = "plot";
-    this.plot.setAttribute("role", "img");
-    this.figure.append(caption, this.plot);
-    board.grid.append(this.figure);
-    this.make();
-  }
-
-  data() {
-    const runs = this.board.runs.map((run) => run.metrics.get(this.key) ?? new Map());
-    const steps = [...new Set(runs.flatMap((values) => [...values.keys()]))].sort((a, b) => a - b);
-    return [steps, ...runs.map((values) => steps.map((step) => values.get(step)))]; // undefined: no value here; null: a gap
-  }
-
-  make() {
-    const color = style();
-    const axis = {
-      stroke: color("--faint"), font: `11px ${color("--sans")}`,
-      grid: { stroke: color("--line"), width: 1 }, ticks: { show: false },
-    };
-    const isSparse = this.data()[0].length < 40;
-    this.uplot?.destroy();
-    this.uplot = new window.uPlot({
-      width: Math.max(this.plot.clientWidth, 120),
-      height: 172,
-      padding: [8, 10, 0, 0],
-      scales: { x: { time: false }, y: { range: (_, low, high) => padded(low, high) } },
-      axes: [
-        { ...axis, size: 24, gap: 4, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] },
-        { ...axis, size: (_, labels) => 14 + 6.2 * Math.max(3, ...(labels ?? []).map((label) => label.length)), gap: 6, values: (_, ticks) => ticks.map(numberText) },
-      ],
-      cursor: { y: false, sync: { key: "step" }, points: { size: 6 } },
-      legend: { show: false },
-      series: [{}, ...this.board.runs.map((run, index) => ({
-        label: run.label, stroke: color(`--series-${index % 8 + 1}`), width: 1.5, spanGaps: false,
-        points: { show: isSparse, size: 4, fill: color(`--series-${index % 8 + 1}`) },
-      }))],
-      hooks: { setCursor: [(chart) => this.read(chart.cursor.idx)] },
-    }, this.data(), this.plot);
-    this.read(null);
-  }
-
-  update() {
-    this.uplot.setData(this.data());
-    this.read(null);
-  }
-
-  /** Writes the values at one index of the steps, or the newest ones. */
-  read(index) {
-    const [steps, ...lines] = this.data();
-    const at = index ?? steps.length - 1;
-    if (at < 0) return;
-    const here = lines.map((line) => (index === null ? line.findLast((value) => value !== undefined) : line[at]));
-    const known = here.filter((value) => value !== undefined);
-    const texts = known.length > 4 ? [`${numberText(Math.min(...known))} to ${numberText(Math.max(...known))}`] : known.map(numberText);
-    this.reading.textContent = `${texts.join(" \u00b7 ")}${index === null ? "" : ` at step ${steps[at]}`}`;
-    this.plot.setAttribute("aria-label", `${titleOf(this.key)} over ${steps.length} steps, latest ${texts.join(", ")}`);
-  }
-}
-
-/** A range that leaves air around the values, also around one single value. */
-function padded(low, high) {
-  if (low === null || high === null) return [0, 1];
-  const air = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
-  const floor = low >= 0 && low - air < 0 ? 0 : low - air;
-  return [floor, high + air];
 }
 
 class Board {
@@ -158,7 +76,7 @@ class Board {
     if (keys.length && this.hint) { this.hint.remove(); this.hint = null; }
     for (const key of keys) {
       if (this.charts.has(key)) this.charts.get(key).update();
-      else this.charts.set(key, new Chart(this, key));
+      else this.charts.set(key, new Chart(this.grid, key, this.runs));
     }
     for (const key of keys) this.grid.append(this.charts.get(key).figure);
   }
@@ -175,15 +93,7 @@ class Board {
       });
       setInterval(() => { if (!document.hidden) this.load(); }, POLL_MS);
     }
-    let width = this.grid.clientWidth;
-    new ResizeObserver(() => {
-      if (this.grid.clientWidth === width) return;
-      width = this.grid.clientWidth;
-      for (const chart of this.charts.values()) chart.uplot.setSize({ width: Math.max(chart.plot.clientWidth, 120), height: 172 });
-    }).observe(this.grid);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      for (const chart of this.charts.values()) chart.make();
-    });
+    keepFitting(this.grid, this.charts);
   }
 }
 

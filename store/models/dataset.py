@@ -1,0 +1,43 @@
+"""Data sets: rows that were uploaded, kept under the hash of their content."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.models.base import Base, Created, PrimaryId, ShortText
+
+
+class Dataset(Base):
+    """One version of a named data set; never changed."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+    id: Mapped[PrimaryId]
+    name: Mapped[ShortText]
+    version: Mapped[int]
+    """1, 2, ... for each name."""
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Of the rows as they are kept: JSON Lines."""
+    format: Mapped[ShortText]
+    """What was uploaded: `jsonl`, `csv` or `parquet`."""
+    path: Mapped[str]
+    """Relative to the data root."""
+    num_rows: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    """Of the rows as they are kept."""
+    columns: Mapped[list[Any]]
+    """Names of the fields, in the order in which rows first have them."""
+    created_at: Mapped[Created]
+
+
+class Alias(Base):
+    """A name for a checkpoint, such as `champion`."""
+
+    __tablename__ = "aliases"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    checkpoint_id: Mapped[UUID] = mapped_column(ForeignKey("checkpoints.id"), index=True)
+    updated_at: Mapped[Created]

@@ -1,0 +1,50 @@
+"""Names in a spec that mean the newest of something, made fast at submission: `dataset:NAME` and `alias:NAME`."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.errors import Invalid
+from store.ids import encode_id
+from store.models.dataset import Alias, Dataset
+from store.sources import document_of, spec_of
+from store.specs import JobSpec, Reference, references, replaced
+
+
+def settled(session: Session, spec: JobSpec, pointer: str = "") -> JobSpec:
+    """The spec with a version behind every data set and a checkpoint in place of every alias.
+
+    Raises:
+        Invalid: there is no such data set, version or alias; names the place below `pointer`.
+    """
+    found = {}
+    for reference in references(spec.config):
+        if reference.scheme in ("dataset", "alias"):
+            text = _dataset(session, reference) if reference.scheme == "dataset" else _checkpoint(session, reference)
+            if text is None:
+                what = "data set" if reference.scheme == "dataset" else "alias"
+                here = f"{pointer}/config/{'/'.join(reference.pointer)}"
+                raise Invalid(here, f"there is no {what} {reference.value!r}")
+            found[reference.pointer] = text
+    if not found:
+        return spec
+    document = document_of(spec)
+    for place, text in found.items():
+        replaced(document["config"], place, text)
+    return spec_of(document)
+
+
+def dataset_version(session: Session, value: str) -> Dataset | None:
+    """The data set that `NAME` or `NAME@VERSION` means now; None where there is none."""
+    name, _, version = value.partition("@")
+    query = select(Dataset).where(Dataset.name == name).order_by(Dataset.version.desc()).limit(1)
+    return session.scalar(query.where(Dataset.version == int(version)) if version else query)
+
+
+def _dataset(session: Session, reference: Reference) -> str | None:
+    dataset = dataset_version(session, reference.value)
+    return None if dataset is None else f"dataset:{dataset.name}@{dataset.version}"
+
+
+def _checkpoint(session: Session, reference: Reference) -> str | None:
+    identifier = session.scalar(select(Alias.checkpoint_id).where(Alias.name == reference.value))
+    return None if identifier is None else encode_id("ckpt", identifier)
