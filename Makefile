@@ -73,8 +73,8 @@ parity: $(STAMP) ## the frozen numbers of TRL made anew and compared
 smollm: $(STAMP) ## a real pretrained model in short form; ARGS='--long --gsm8k DIR' plays the long one
 	@$(PYTHON) -m api.smollm $(ARGS)
 
-eval-proofs: $(STAMP) ## the evaluation's long proofs: kill sweeps, whole data sets where there is shared data (LCO_SHARED_DATA)
-	$(PYTEST) -m slow -n 0 --timeout 3600 tests/evaluation
+eval-proofs: $(STAMP) ## every proof of the evaluation, the long kill sweep too; -rs names those that miss shared data (LCO_SHARED_DATA)
+	$(PYTEST) -m "not gpu" -n 0 -rs --timeout 3600 tests/evaluation tests/lco/grading tests/lco/test_qa_feedback.py
 
 test-faults: $(STAMP) ## kill -9 of trainer, supervisor and API at three stages of the demo (long)
 	$(PYTEST) -m faults -n 0 --timeout 3600

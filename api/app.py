@@ -15,6 +15,7 @@ from api.dependencies import known_parameters
 from api.metrics import RequestMetrics
 from api.middleware import BodyCap, HostAllowList, RequestContext
 from api.routes import (
+    aliases,
     api_keys,
     benchmarks,
     checkpoints,
@@ -44,6 +45,7 @@ _ROUTERS = (
     outputs.router,
     scores.router,
     checkpoints.router,
+    aliases.router,
     datasets.router,
     results.router,
     comparisons.router,

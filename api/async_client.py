@@ -116,6 +116,26 @@ class AsyncClient:
         """Checkpoints, newest first; filters: run, job, kind, order."""
         return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
 
+    async def pin(self, checkpoint: str) -> schemas.CheckpointRead:
+        """Marks a checkpoint as one to keep."""
+        return await self._ask(calls.pin(checkpoint, "pin"))
+
+    async def unpin(self, checkpoint: str) -> schemas.CheckpointRead:
+        """Takes that mark away."""
+        return await self._ask(calls.pin(checkpoint, "unpin"))
+
+    def aliases(self) -> AsyncIterator[service_schemas.AliasRead]:
+        """Names for checkpoints, in alphabetical order."""
+        return self._all(calls.listing("/v1/aliases", service_schemas.AliasRead, {}))
+
+    async def set_alias(self, name: str, checkpoint: str) -> service_schemas.AliasRead:
+        """Gives a published model a name: jobs take it as `alias:NAME`."""
+        return await self._ask(calls.put_alias(name, checkpoint))
+
+    async def remove_alias(self, name: str) -> None:
+        """Takes a name away; the checkpoint stays."""
+        transport.content(await self._send(calls.delete_alias(name)))
+
     async def upload_dataset(
         self, name: str, content: bytes, form: Format, *, text_fields: Sequence[str] = ()
     ) -> service_schemas.DatasetRead:

@@ -115,6 +115,22 @@ def score(request: Any) -> Ask[schemas.JobRead]:
     return Ask(Call("POST", "/v1/scores", content=body_of(request)), schemas.JobRead)
 
 
+def put_alias(name: str, checkpoint: str) -> Ask[service_schemas.AliasRead]:
+    """A name for a checkpoint."""
+    content = body_of({"checkpoint": checkpoint})
+    return Ask(Call("PUT", f"/v1/aliases/{name}", content=content), service_schemas.AliasRead)
+
+
+def delete_alias(name: str) -> Call:
+    """The end of a name."""
+    return Call("DELETE", f"/v1/aliases/{name}")
+
+
+def pin(identifier: str, verb: Literal["pin", "unpin"]) -> Ask[schemas.CheckpointRead]:
+    """The mark of a checkpoint to keep, or its end."""
+    return Ask(Call("POST", f"/v1/checkpoints/{identifier}/{verb}"), schemas.CheckpointRead)
+
+
 def upload_dataset(
     name: str, content: bytes, form: Format, text_fields: Sequence[str]
 ) -> Ask[service_schemas.DatasetRead]:

@@ -27,6 +27,7 @@ TOOLS = {
 _PLATFORM = "api.commands.platform"
 _JOBS = "api.commands.jobs"
 _KEYS = "api.commands.keys"
+_CHECKPOINTS = "api.commands.checkpoints"
 _DATASETS = "api.commands.datasets"
 _MODELS = "api.commands.models"
 
@@ -106,6 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_keys(commands)
     _add_models(commands)
     _add_datasets(commands)
+    _add_checkpoints(commands)
     return parser
 
 
@@ -248,6 +250,28 @@ def _add_datasets(commands: "_Commands[argparse.ArgumentParser]") -> None:
     preview.add_argument("--limit", type=int, default=10, help="at most this many (default 10)")
     preview.add_argument("--after", type=int, default=0, metavar="N", help="begin after row N")
     preview.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_checkpoints(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    checkpoints = commands.add_parser("checkpoints", help="list and pin checkpoints").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    listing = _add(checkpoints, "list", f"{_CHECKPOINTS}:list_checkpoints", "list checkpoints")
+    listing.add_argument("--of-run", metavar="ID", help="only those of this run")
+    listing.add_argument("--job", metavar="ID", help="only those of this job")
+    listing.add_argument("--kind", choices=("state", "model"), help="resumable states, or published models")
+    listing.add_argument("--limit", type=int, default=20, help="at most this many (default 20)")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    for name, text in (("pin", "mark a checkpoint as one to keep"), ("unpin", "take that mark away")):
+        _add(checkpoints, name, f"{_CHECKPOINTS}:{name}", text).add_argument("id", metavar="ID")
+    aliases = commands.add_parser("alias", help="name checkpoints, for jobs that take alias:NAME").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    setting = _add(aliases, "set", f"{_CHECKPOINTS}:set_alias", "give a published model a name")
+    setting.add_argument("name", metavar="NAME")
+    setting.add_argument("id", metavar="CHECKPOINT")
+    _add(aliases, "list", f"{_CHECKPOINTS}:list_aliases", "list aliases").add_argument("--json", action="store_true")
+    _add(aliases, "remove", f"{_CHECKPOINTS}:remove_alias", "take a name away").add_argument("name", metavar="NAME")
 
 
 if __name__ == "__main__":

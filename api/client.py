@@ -132,6 +132,26 @@ class Client:
         """Checkpoints, newest first; filters: run, job, kind, order."""
         return self._all(calls.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
 
+    def pin(self, checkpoint: str) -> schemas.CheckpointRead:
+        """Marks a checkpoint as one to keep."""
+        return self._ask(calls.pin(checkpoint, "pin"))
+
+    def unpin(self, checkpoint: str) -> schemas.CheckpointRead:
+        """Takes that mark away."""
+        return self._ask(calls.pin(checkpoint, "unpin"))
+
+    def aliases(self) -> Iterator[service_schemas.AliasRead]:
+        """Names for checkpoints, in alphabetical order."""
+        return self._all(calls.listing("/v1/aliases", service_schemas.AliasRead, {}))
+
+    def set_alias(self, name: str, checkpoint: str) -> service_schemas.AliasRead:
+        """Gives a published model a name: jobs take it as `alias:NAME`."""
+        return self._ask(calls.put_alias(name, checkpoint))
+
+    def remove_alias(self, name: str) -> None:
+        """Takes a name away; the checkpoint stays."""
+        transport.content(self._send(calls.delete_alias(name)))
+
     def upload_dataset(
         self, name: str, content: bytes, form: Format, *, text_fields: Sequence[str] = ()
     ) -> service_schemas.DatasetRead:

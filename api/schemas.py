@@ -318,4 +318,8 @@ class CheckpointRead(Wire):
     """Relative to the artifact root."""
     manifest_sha256: str
     size_bytes: int
+    is_pinned: bool = False
+    """Whether somebody asked to keep it."""
+    aliases: list[str] = []
+    """Names that mean this checkpoint now."""
     created_at: datetime

@@ -23,6 +23,18 @@ class BenchmarkRead(Wire):
     """JSON Schema of its entry in `config.benchmarks`."""
 
 
+class AliasRead(Wire):
+    """A name for a checkpoint."""
+
+    object: Literal["alias"] = "alias"
+    name: str
+    source: str
+    """What jobs name it by: `alias:NAME`."""
+    checkpoint_id: str
+    updated_at: datetime
+    """When the name came to mean this checkpoint."""
+
+
 class DatasetRead(Wire):
     """One version of a data set; it never changes."""
 

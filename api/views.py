@@ -16,6 +16,7 @@ from store.models.job import Experiment, Job
 from store.models.record import Checkpoint, Event, LogChunk
 from store.models.run import Attempt, Run
 from store.models.worker import Worker
+from store.repositories.aliases import Aliases
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.metrics import Metrics
 from store.repositories.runs import Runs
@@ -228,6 +229,7 @@ def log_chunk(row: LogChunk) -> schemas.LogChunkRead:
 def checkpoints(session: Session, rows: Sequence[Checkpoint]) -> list[schemas.CheckpointRead]:
     """Checkpoints."""
     runs_by_id = Runs(session).by_ids({row.run_id for row in rows})
+    names = Aliases(session).of_checkpoints(row.id for row in rows)
     return [
         schemas.CheckpointRead(
             id=encode_id("ckpt", row.id),
@@ -239,6 +241,8 @@ def checkpoints(session: Session, rows: Sequence[Checkpoint]) -> list[schemas.Ch
             path=row.path,
             manifest_sha256=row.manifest_sha256,
             size_bytes=row.size_bytes,
+            is_pinned=row.is_pinned,
+            aliases=names.get(row.id, []),
             created_at=row.created_at,
         )
         for row in rows

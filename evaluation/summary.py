@@ -56,7 +56,8 @@ def summarize(run_dir: Path) -> list[Line]:
         shares = {share: _mean(metrics.get(share, ())) for share in _SHARES}
         shares["unscored"] = sum(row.num_unscored for row in first) / totals[group] if totals[group] else None
         for metric, rows in metrics.items():
-            if (metric in SHARES and metric != headline) or "/" in metric:
+            is_idle = metric.startswith("grader-") and _mean(rows) == 0  # told where a grader gave up on something
+            if (metric in SHARES and metric != headline) or "/" in metric or is_idle:
                 continue
             seeds = [row for row in rows if row.eval_seed is not None]
             values = [row.value for row in seeds if row.value is not None]

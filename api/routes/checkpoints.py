@@ -1,13 +1,16 @@
-"""Checkpoints: list, look."""
+"""Checkpoints: list, look, pin."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from api import schemas, views
 from api.auth import requires
+from api.bodies import no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep
+from api.idempotency import Once, OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
 from store.repositories.records import Checkpoints
@@ -43,3 +46,37 @@ def get(request: Request, database: DatabaseDep, ckpt_id: str) -> Response:
     with database.read() as session:
         row = Checkpoints(session).get(parse_id("ckpt", ckpt_id))
         return object_response(request, views.checkpoints(session, [row])[0])
+
+
+@router.post(
+    "/{ckpt_id}/pin",
+    operation_id="checkpoints.pin",
+    response_model=schemas.CheckpointRead,
+    dependencies=[Depends(no_body)],
+)
+@requires("write")
+def pin(ckpt_id: str, once: OnceDep) -> Response:
+    """Marks a checkpoint as one to keep."""
+    return _marked(ckpt_id, once, is_pinned=True)
+
+
+@router.post(
+    "/{ckpt_id}/unpin",
+    operation_id="checkpoints.unpin",
+    response_model=schemas.CheckpointRead,
+    dependencies=[Depends(no_body)],
+)
+@requires("write")
+def unpin(ckpt_id: str, once: OnceDep) -> Response:
+    """Takes the mark away."""
+    return _marked(ckpt_id, once, is_pinned=False)
+
+
+def _marked(ckpt_id: str, once: Once, *, is_pinned: bool) -> Response:
+    identifier = parse_id("ckpt", ckpt_id)
+
+    def work(session: Session) -> Reply:
+        row = Checkpoints(session).pin(identifier, is_pinned=is_pinned)
+        return Reply(200, views.checkpoints(session, [row])[0])
+
+    return once.run(work)

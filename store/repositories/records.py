@@ -106,6 +106,17 @@ class Checkpoints:
             raise NotFound("checkpoint", encode_id("ckpt", checkpoint_id))
         return checkpoint
 
+    def pin(self, checkpoint_id: UUID, *, is_pinned: bool = True) -> Checkpoint:
+        """Marks a checkpoint as one to keep, or takes the mark away.
+
+        Raises:
+            NotFound: there is none.
+        """
+        checkpoint = self.get(checkpoint_id)
+        checkpoint.is_pinned = is_pinned
+        self._session.flush()
+        return checkpoint
+
     def page(
         self,
         limit: int = 20,
