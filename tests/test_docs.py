@@ -1,11 +1,15 @@
 """Tests of the documentation against the code."""
 
+import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from store.matrix import expand
 from store.settings import Settings
+from store.specs import ExperimentSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -45,3 +49,12 @@ def test_every_make_target_of_the_readme_exists() -> None:
     for page in (ROOT / "README.md", ROOT / "DEVELOPERS.md"):
         named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
         assert named <= targets, page.name
+
+
+def test_the_experiment_of_the_documentation_is_valid_and_has_every_combination() -> None:
+    page = (ROOT / "docs" / "experiment-documents.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    expanded = expand(tomllib.loads(text))
+    spec = ExperimentSpec.model_validate_json(json.dumps(expanded.document))
+    assert len(spec.jobs) == 1 + 2 * 4
+    assert {len(job.seeds) for job in spec.jobs} == {4}

@@ -2,6 +2,7 @@ import pytest
 
 from store.comparison import compare_methods, example_shares, over_examples
 from store.ids import new_id
+from store.repositories.records import Results
 from store.rows import Collected, CompletionRow
 from store.statistics import results_table
 
@@ -84,3 +85,46 @@ def test_shares_are_over_seeds_and_leave_out_what_was_not_scored(rig):
     rig.finish(rig.take(), collected=collected)
     with rig.database.read() as session:
         assert example_shares(session, experiment_id=experiment.id) == {("sft", "sums", "t1.0"): {"a": 0.5, "b": 0.0}}
+
+
+def test_completions_of_two_runs_meet_by_problem_seed_and_sample(rig):
+    def completion(example, correct, eval_seed=None, sample=0):
+        return CompletionRow(
+            benchmark="sums",
+            example_id=example,
+            decoding="greedy",
+            eval_seed=eval_seed,
+            sample_index=sample,
+            prompt="1+1=",
+            completion="2",
+            reference="2",
+            extracted="2",
+            verdict="correct" if correct else "wrong",
+            correct=correct,
+            truncated=False,
+        )
+
+    of_runs = [
+        [completion("a", True), completion("b", False), completion("c", False), completion("c", True, 1)],
+        [completion("c", True), completion("b", False), completion("a", False), completion("c", True, 1, sample=1)],
+    ]
+    rig.submit_experiment(rig.spec("sft", seeds=[0, 1]), rig.spec("evaluation", seeds=[0, 1]))
+    for _ in range(2):
+        rig.finish(rig.take())
+    runs = []
+    for completions in of_runs:
+        taken = rig.take()
+        runs.append(taken.run_id)
+        rig.finish(taken, collected=Collected(completions=completions))
+    with rig.database.read() as session:
+        results = Results(session)
+        pairs = results.side_by_side(*runs).rows
+        by_change = {
+            change: results.side_by_side(*runs, change=change).rows for change in ("gained", "lost", "flipped")
+        }
+    assert [(first.example_id, first.run_id, second.run_id) for first, second in pairs] == [(x, *runs) for x in "abc"]
+    assert {change: [first.example_id for first, _ in found] for change, found in by_change.items()} == {
+        "gained": ["c"],
+        "lost": ["a"],
+        "flipped": ["a", "c"],
+    }
