@@ -96,6 +96,7 @@ def _sampled(
             step_rewards=verdict.step_rewards,
             step_tokens=verdict.step_tokens,
             is_timed_out=verdict.is_timed_out,
+            reward_parts=verdict.parts,
         )
         for prompt, ids, completion_ids, text, verdict in zip(
             chosen, prompt_ids, completions, texts, verdicts, strict=True

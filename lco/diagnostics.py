@@ -3,6 +3,7 @@
 Names and formulas are in `lco.metrics.METRICS`. Shapes: N tokens, V vocabulary, K entries of the support.
 """
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -163,6 +164,9 @@ def rollout_metrics(rollouts: list[Rollout], batch: Batch, group_size: int) -> d
         "train/advantage_std": advantages_N.std().item() if len(advantages_N) > 1 else 0.0,
         "train/advantage_max": advantages_N.abs().max().item(),
     }
+    parts = [part for rollout in rollouts for part in rollout.reward_parts]
+    for name in dict(rollouts[0].reward_parts):
+        metrics[f"train/reward_{name}"] = math.fsum(value for part, value in parts if part == name) / count
     if num_timed_out := sum(rollout.is_timed_out for rollout in rollouts):
         metrics["train/grader_timeout"] = num_timed_out / count
     if group_size > 1:

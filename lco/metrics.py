@@ -160,6 +160,18 @@ METRICS: dict[str, Metric] = {
         "`reward_std`",
         "an iteration's first",
     ),
+    "train/reward_relevance": Metric(
+        "Reward, relevance", "mean relevance reward of a completion", "", "`qa-feedback` reward, an iteration's first"
+    ),
+    "train/reward_factuality": Metric(
+        "Reward, factuality", "mean factuality reward of a completion", "", "`qa-feedback` reward, an iteration's first"
+    ),
+    "train/reward_completeness": Metric(
+        "Reward, completeness",
+        "mean completeness reward of a completion; the three add up to `train/reward`",
+        "",
+        "`qa-feedback` reward, an iteration's first",
+    ),
     "train/zero_std_groups": Metric(
         "Groups of one reward",
         "share of groups whose completions all have one reward: no group-normalised advantage",

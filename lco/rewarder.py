@@ -64,6 +64,11 @@ class Rewarder:
             Graded(
                 score.reward_sum,
                 0 < score.n_sentences == score.n_factual and score.n_sub_sentences == score.n_relevant,
+                parts=(
+                    ("relevance", score.relevance_sum),
+                    ("factuality", score.factuality_sum),
+                    ("completeness", score.completeness_scaled),
+                ),
             )
             for score in scores
         ]

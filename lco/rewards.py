@@ -24,6 +24,8 @@ class Graded:
     """Tokens of each step."""
     is_timed_out: bool = False
     """The answer took the grader too much time or memory; it counts as incorrect."""
+    parts: tuple[tuple[str, float], ...] = ()
+    """What the reward is the sum of, by name; empty where it has no parts."""
 
 
 def rule_reward(

@@ -39,6 +39,8 @@ class Rollout:
     """Tokens of each step; together all of the completion's."""
     is_timed_out: bool = False
     """The answer took the grader too much time or memory; it counts as incorrect."""
+    reward_parts: tuple[tuple[str, float], ...] = ()
+    """What the reward is the sum of, by name; empty where it has no parts."""
 
 
 @dataclass(slots=True, kw_only=True)

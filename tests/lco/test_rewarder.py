@@ -74,7 +74,8 @@ def test_a_completion_is_rewarded_as_the_scorer_scores_it(document, reward):
 def test_a_policy_is_trained_on_it(document, stage):
     train(TrainConfig.model_validate(document), stage)
     values = [record["values"] for record in records(stage.run_dir) if record["type"] == "metrics"]
-    assert values and "train/reward" in values[-1]
+    parts = sum(values[-1][f"train/reward_{part}"] for part in ("relevance", "factuality", "completeness"))
+    assert parts == pytest.approx(values[-1]["train/reward"])
 
 
 def test_another_form_of_prompt_is_refused_before_anything_is_sampled(document, stage, tmp_path):
