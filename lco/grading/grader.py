@@ -70,7 +70,12 @@ class Grader:
     """Grades answers, with a pool of processes that is started when the first formula needs it. Thread-safe."""
 
     def __init__(
-        self, *, num_workers: int | None = None, store: Store | None = None, cache_size: int = 1 << 17
+        self,
+        *,
+        num_workers: int | None = None,
+        store: Store | None = None,
+        cache_size: int = 1 << 17,
+        wall_seconds: float = WALL_SECONDS,
     ) -> None:
         """Starts nothing yet.
 
@@ -78,11 +83,13 @@ class Grader:
             num_workers: processes for computer algebra; by the number of processors where nothing is said.
             store: keeps what the processes found beyond this one; the rest is cheaper to find again.
             cache_size: verdicts kept in memory.
+            wall_seconds: time that the formulas of one answer may take together.
         """
         self._pool = AlgebraPool(num_workers)
         self._store = store
         self._cache: OrderedDict[tuple[str, str, Tolerance], tuple[Verdict, str | None]] = OrderedDict()
         self._cache_size = cache_size
+        self._wall_seconds = wall_seconds
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -198,7 +205,7 @@ class Grader:
         return verdict, reason
 
     def _decided(self, answer: str, reference: str, tolerance: Tolerance) -> tuple[Verdict, str | None]:
-        asked = _Algebra(self._pool, tolerance, self._store)
+        asked = _Algebra(self._pool, tolerance, self._store, self._wall_seconds)
         try:
             return self._judged(answer, reference, tolerance, asked)
         except OverBudget as error:
@@ -239,11 +246,12 @@ def shared_grader() -> Grader:
 class _Algebra:
     """The computer algebra of one answer: its parts share one budget of time."""
 
-    def __init__(self, pool: AlgebraPool, tolerance: Tolerance, store: Store | None) -> None:
+    def __init__(self, pool: AlgebraPool, tolerance: Tolerance, store: Store | None, wall_seconds: float) -> None:
         self._pool = pool
         self._tolerance = tolerance
         self._store = store
-        self._left = WALL_SECONDS
+        self._wall_seconds = wall_seconds
+        self._left = wall_seconds
         self.reason: str | None = None
 
     def decide(self, answer: str, reference: str) -> bool:
@@ -251,7 +259,7 @@ class _Algebra:
         if _BESIDE.search(answer):
             return False  # two numbers side by side, which a parser would add or multiply
         if self._left < 0.05:
-            raise OverBudget(f"took more than {WALL_SECONDS:.1f} s")
+            raise OverBudget(f"took more than {self._wall_seconds:.1f} s")
         reply = self._reply(answer, reference)
         self.reason = reply.reason
         if reply.answer_value is None or reply.reference_value is None:
@@ -274,7 +282,7 @@ class _Algebra:
         try:
             reply = self._pool.compare(answer, reference, self._left)
         except OverBudget as error:
-            if self._store is not None and self._left == WALL_SECONDS:
+            if self._store is not None and self._left == self._wall_seconds:
                 self._store.put(key, {"over": str(error)})
             raise
         finally:

@@ -36,6 +36,13 @@ BEYOND = {
 
 
 @pytest.fixture(scope="module")
+def grader():
+    """A grader with the limits that users have."""
+    with Grader(num_workers=1) as grader:
+        yield grader
+
+
+@pytest.fixture(scope="module")
 def pool():
     pool = AlgebraPool(1)
     pool.compare("x", "x")
