@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.statistics import clustered_standard_error
+from evaluation.results import COMPLETIONS, RESULTS
+from evaluation.statistics import clustered_standard_error, mcnemar_p
 
-COMPLETIONS = "completions.jsonl"
-RESULTS = "results.json"
 NUM_RESAMPLES = 10_000
 LISTED = 20
 """Problems listed by name for a person."""
@@ -124,18 +123,6 @@ def bootstrap_interval(
     ]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def mcnemar_p(num_wins: int, num_losses: int) -> float | None:
-    """Exact two-sided McNemar test: the binomial(1/2) probability of a split at least as uneven; None without a change.
-
-    With several samples a problem, a win is a problem with the greater mean, and this is the sign test.
-    """
-    num_changed = num_wins + num_losses
-    if num_changed == 0:
-        return None
-    tail = sum(math.comb(num_changed, count) for count in range(min(num_wins, num_losses) + 1))
-    return min(1.0, 2 * tail / (1 << num_changed))
 
 
 def read_completions(directory: Path) -> Iterator[dict[str, object]]:

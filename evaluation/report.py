@@ -16,7 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from evaluation.comparison import RESULTS, read_completions
+from evaluation.comparison import read_completions
+from evaluation.results import RESULTS
 
 REPORT = "report.html"
 MAX_COMPLETIONS = 5000

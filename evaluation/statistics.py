@@ -115,6 +115,18 @@ def naive_standard_error(num_samples: int, num_correct: int) -> float | None:
     return math.sqrt(share * (1 - share) / (num_samples - 1))
 
 
+def mcnemar_p(num_wins: int, num_losses: int) -> float | None:
+    """Exact two-sided McNemar test: the binomial(1/2) probability of a split at least as uneven; None without a change.
+
+    With several samples a problem, a win is a problem with the greater mean, and this is the sign test.
+    """
+    num_changed = num_wins + num_losses
+    if num_changed == 0:
+        return None
+    tail = sum(math.comb(num_changed, count) for count in range(min(num_wins, num_losses) + 1))
+    return min(1.0, 2 * tail / (1 << num_changed))
+
+
 def _check_counts(num_samples: int, num_correct: int, k: int) -> None:
     if k < 1:
         raise ValueError(f"k: {k} is no number of samples")

@@ -8,10 +8,11 @@ from uuid import UUID
 from sqlalchemy import Float, Integer, cast, func, select
 from sqlalchemy.orm import Session
 
+from evaluation.statistics import mcnemar_p
 from store.models.job import Job
 from store.models.record import Completion
 from store.models.run import Run
-from store.significance import Interval, bootstrap_interval, holm, mcnemar_p, paired_t_p, sign_flip_p, t_interval
+from store.significance import Interval, bootstrap_interval, holm, paired_t_p, sign_flip_p, t_interval
 from store.statistics import TableRow, spread
 
 ExampleKey = tuple[str, str, str]

@@ -94,15 +94,6 @@ def _times(sign: int, value: float) -> float:
     return sign * value
 
 
-def mcnemar_p(num_wins: int, num_losses: int) -> float | None:
-    """Exact two-sided McNemar test of wins against losses; None where nothing changed."""
-    changed = num_wins + num_losses
-    if changed == 0:
-        return None
-    tail = sum(math.comb(changed, count) for count in range(min(num_wins, num_losses) + 1))
-    return min(1.0, 2 * tail / (1 << changed))
-
-
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values (Scand. J. Statist. 6:65, 1979), in the given order; a missing one is no test."""
     known = sorted((p_value, place) for place, p_value in enumerate(p_values) if p_value is not None)

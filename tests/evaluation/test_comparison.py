@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.comparison import bootstrap_interval, compare, compare_scores, main, mcnemar_p
+from evaluation.comparison import bootstrap_interval, compare, compare_scores, main
+from evaluation.statistics import mcnemar_p
 
 
 def directory(path, scores, configuration="c", decoding="greedy", eval_seeds=(None,)):

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from evaluation.statistics import mcnemar_p
 from store.significance import (
     bootstrap_interval,
     holm,
     incomplete_beta,
-    mcnemar_p,
     paired_t_p,
     sign_flip_p,
     t_cdf,
