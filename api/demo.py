@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from api import calls
+from api.calls import base
 from api.client import Client
 from api.demo_report import write_report
 from api.local_platform import LocalPlatform, PlatformFailure, running_at
@@ -103,7 +103,7 @@ def _play(options: argparse.Namespace, data_dir: Path) -> int:
 def _submit(client: Client, document: dict[str, Any]) -> ExperimentRead:
     """The experiment of an earlier demo that was interrupted, or a new one."""
     for experiment in client.experiments():
-        if experiment.name == document["name"] and not calls.is_final(experiment):
+        if experiment.name == document["name"] and not base.is_final(experiment):
             print(f"continuing {experiment.id}, which was interrupted", flush=True)
             return experiment
     experiment = client.submit_experiment(document | {"reuse": False})  # a demo that shows work does it
@@ -128,10 +128,10 @@ def _follow(client: Client, experiment: ExperimentRead, platform: LocalPlatform 
             experiment = client.experiment(experiment.id)
             last_answer = time.monotonic()
         except ApiFailure as error:
-            if not calls.is_outage(error) or time.monotonic() - last_answer > _PATIENCE_SECONDS:
+            if not base.is_outage(error) or time.monotonic() - last_answer > _PATIENCE_SECONDS:
                 raise
         progress.show(experiment)
-        if calls.is_final(experiment):
+        if base.is_final(experiment):
             progress.close()
             return experiment
         time.sleep(_POLL_SECONDS)

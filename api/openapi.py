@@ -29,7 +29,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def as_committed(app: FastAPI) -> str:
-    """The document as text, as it stands in `docs/`; without the version, which is the package's own."""
+    """The document as text, as it is committed; without the version, which is the package's own."""
     made = document(app)
     return json.dumps({**made, "info": {**made["info"], "version": "0"}}, indent=1, sort_keys=True) + "\n"
 
@@ -93,7 +93,7 @@ def _inlined(model: Any, schemas: dict[str, Any], mode: JsonSchemaMode) -> dict[
 
 
 def main(path: str) -> None:
-    """Writes the document to a file: `python -m api.openapi docs/openapi.json`."""
+    """Writes the document to a file: `python -m api.openapi openapi.json`."""
     from api.app import create_app  # here, because it imports this module
     from store.settings import Settings
 

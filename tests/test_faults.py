@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from api import calls
+from api.calls import base
 from api.client import Client
 from api.demo_report import write_report
 from api.local_platform import LocalPlatform
@@ -82,7 +82,7 @@ def wait_for_step(client: Client, experiment: str, job: str) -> None:
         try:
             [run] = [run for run in client.runs(experiment=experiment) if run.job_name == job]
         except ApiFailure as error:  # the killed API comes up again
-            assert calls.is_outage(error), error
+            assert base.is_outage(error), error
             continue
         assert run.state not in ("succeeded", "failed"), f"{job} was too quick to be interrupted"
         if run.state == "running" and run.progress.step >= 1:

@@ -8,7 +8,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from api import calls, result_schemas, schemas
+from api import result_schemas, schemas
+from api.calls import base
 from api.client import Client
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
@@ -162,9 +163,9 @@ def resume(options: Namespace) -> int:
         return _asked(client.resume(options.id), "resuming", "queued")
 
 
-def _asked(found: calls.Object, doing: str, done: str) -> int:
+def _asked(found: base.Object, doing: str, done: str) -> int:
     state = str(found.state if isinstance(found, schemas.RunRead) else found.status)
-    is_under_way = state != done and not calls.is_final(found)
+    is_under_way = state != done and not base.is_final(found)
     print(
         f"{found.id} is {doing} (now {state}; `lco watch {found.id}` follows it)"
         if is_under_way

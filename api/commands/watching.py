@@ -3,7 +3,8 @@
 import time
 from collections.abc import Sequence
 
-from api import calls, schemas
+from api import schemas
+from api.calls import base
 from api.client import Client
 from api.commands.tables import safe
 from api.transport import ApiFailure
@@ -23,7 +24,7 @@ def watch_until_end(client: Client, identifier: str) -> int:
             found = client.show(identifier)
             answered = time.monotonic()
         except ApiFailure as error:
-            if not calls.is_outage(error) or time.monotonic() - answered > PATIENCE_SECONDS:
+            if not base.is_outage(error) or time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
             time.sleep(POLL_SECONDS)
             continue
@@ -39,7 +40,7 @@ def watch_until_end(client: Client, identifier: str) -> int:
                 if run.state == "running":
                     step = f"{run.progress.step}/{run.progress.total} " if run.progress.total else ""
                     print(safe(f"{name} seed {run.seed}: {step}{run.progress.message or 'starting'}"), flush=True)
-        if calls.is_final(found):
+        if base.is_final(found):
             status = str(getattr(found, "status", "") or getattr(found, "state", ""))
             print(f"{identifier} {status}", flush=True)
             return 0 if status == "succeeded" else 1

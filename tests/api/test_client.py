@@ -11,8 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api import schemas
-from api.async_client import AsyncClient
-from api.client import Client
+from api.client import AsyncClient, Client
 from api.transport import ApiFailure
 from store import queue
 from store.database import Database
@@ -133,7 +132,7 @@ class Flaky(httpx2.BaseTransport):
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the client would have waited."""
     waited: list[float] = []
-    monkeypatch.setattr("api.client.time.sleep", waited.append)
+    monkeypatch.setattr("api.clients.base.time.sleep", waited.append)
     return waited
 
 

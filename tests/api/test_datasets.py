@@ -12,8 +12,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api import cli
-from api.async_client import AsyncClient
-from api.client import Client
+from api.client import AsyncClient, Client
 from api.transport import ApiFailure
 from store.settings import Settings
 from tests.api.conftest import BASE_URL

@@ -11,11 +11,11 @@ from starlette.testclient import TestClient
 from api.openapi import as_committed
 from tests.api.test_auth import operations
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
+COMMITTED = Path(__file__).parents[2] / "openapi.json"
 
 
 def test_committed_document_is_current(app: FastAPI) -> None:
-    cure = "run `python -m api.openapi docs/openapi.json` and review the difference"
+    cure = "run `python -m api.openapi openapi.json` and review the difference"
     assert COMMITTED.read_text() == as_committed(app), cure
 
 

@@ -1,0 +1,130 @@
+"""Results, their statistics, completions and curves."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from api import result_schemas, schemas, service_schemas, transport
+from api.calls import base
+from api.calls import results as calls
+from api.clients.base import Asking, AsyncAsking
+from api.result_schemas import ResultsTable
+
+
+class Results(Asking):
+    """Results, their statistics, completions and curves."""
+
+    def submit_score(self, request: Any) -> schemas.JobRead:
+        """Submits outputs to be graded: a `ScoreRequest`, or a document with the same fields."""
+        return self._ask(calls.score(request))
+
+    def score(self, job: str) -> service_schemas.ScoreRead:
+        """A score job with its figures."""
+        return self._ask(calls.scored(job))
+
+    def results(self, **filters: Any) -> Iterator[result_schemas.ResultRead]:
+        """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
+        return self._all(base.listing("/v1/results", result_schemas.ResultRead, filters))
+
+    def completions(self, run: str, **filters: Any) -> Iterator[result_schemas.CompletionRead]:
+        """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
+        return self._all(calls.completions(run, filters))
+
+    def side_by_side(self, run: str, other: str, change: str | None = None) -> Iterator[result_schemas.CompletionPair]:
+        """Completions of two evaluation runs by problem; `change`: gained, lost or flipped."""
+        return self._all(calls.side_by_side(run, other, change))
+
+    def scores(self) -> Iterator[service_schemas.ScoreRead]:
+        """Score jobs with their figures, newest first."""
+        return self._all(base.listing("/v1/scores", service_schemas.ScoreRead, {}))
+
+    def benchmarks(self) -> Iterator[service_schemas.BenchmarkRead]:
+        """Benchmarks that an evaluation may name."""
+        return self._all(base.whole("/v1/benchmarks", service_schemas.BenchmarkRead))
+
+    def results_table(self, *, experiment: str | None = None, job: str | None = None) -> ResultsTable:
+        """Exact statistics over seeds, of an experiment or a job."""
+        return self._ask(calls.results_table(experiment, job))
+
+    def printed_table(
+        self, experiment: str, form: str, *, metric: str | None = None, baseline: str | None = None
+    ) -> str:
+        """The table of an experiment as `csv`, `markdown`, `latex` or `html`."""
+        return transport.content(self._send(calls.printed_table(experiment, form, metric, baseline))).decode()
+
+    def comparisons(self, experiment: str, baseline: str, **filters: Any) -> Iterator[service_schemas.ComparisonRead]:
+        """Every other method against a baseline; filters: metric, benchmark, decoding."""
+        return self._all(calls.comparisons(experiment, baseline, filters))
+
+    def metrics(
+        self, run: str, keys: list[str] | None = None, *, from_step: int = 0, max_points: int = 1000
+    ) -> schemas.MetricsRead:
+        """Metrics of a run."""
+        return self._ask(calls.metrics(run, keys, from_step, max_points))
+
+    def curves(
+        self, experiment: str, keys: list[str] | None = None, *, kind: str | None = None, max_points: int = 500
+    ) -> schemas.CurvesRead:
+        """Metrics of an experiment's jobs by step: mean, spread and number of seeds; by default those of stability."""
+        return self._ask(calls.curves(experiment, keys, kind, max_points))
+
+
+class AsyncResults(AsyncAsking):
+    """The same, asynchronously."""
+
+    async def submit_score(self, request: Any) -> schemas.JobRead:
+        """Submits outputs to be graded: a `ScoreRequest`, or a document with the same fields."""
+        return await self._ask(calls.score(request))
+
+    async def score(self, job: str) -> service_schemas.ScoreRead:
+        """A score job with its figures."""
+        return await self._ask(calls.scored(job))
+
+    def results(self, **filters: Any) -> AsyncIterator[result_schemas.ResultRead]:
+        """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
+        return self._all(base.listing("/v1/results", result_schemas.ResultRead, filters))
+
+    def completions(self, run: str, **filters: Any) -> AsyncIterator[result_schemas.CompletionRead]:
+        """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
+        return self._all(calls.completions(run, filters))
+
+    def side_by_side(
+        self, run: str, other: str, change: str | None = None
+    ) -> AsyncIterator[result_schemas.CompletionPair]:
+        """Completions of two evaluation runs by problem; `change`: gained, lost or flipped."""
+        return self._all(calls.side_by_side(run, other, change))
+
+    def scores(self) -> AsyncIterator[service_schemas.ScoreRead]:
+        """Score jobs with their figures, newest first."""
+        return self._all(base.listing("/v1/scores", service_schemas.ScoreRead, {}))
+
+    def benchmarks(self) -> AsyncIterator[service_schemas.BenchmarkRead]:
+        """Benchmarks that an evaluation may name."""
+        return self._all(base.whole("/v1/benchmarks", service_schemas.BenchmarkRead))
+
+    async def results_table(self, *, experiment: str | None = None, job: str | None = None) -> ResultsTable:
+        """Exact statistics over seeds, of an experiment or a job."""
+        return await self._ask(calls.results_table(experiment, job))
+
+    async def printed_table(
+        self, experiment: str, form: str, *, metric: str | None = None, baseline: str | None = None
+    ) -> str:
+        """The table of an experiment as `csv`, `markdown`, `latex` or `html`."""
+        return transport.content(await self._send(calls.printed_table(experiment, form, metric, baseline))).decode()
+
+    def comparisons(
+        self, experiment: str, baseline: str, **filters: Any
+    ) -> AsyncIterator[service_schemas.ComparisonRead]:
+        """Every other method against a baseline; filters: metric, benchmark, decoding."""
+        return self._all(calls.comparisons(experiment, baseline, filters))
+
+    async def metrics(
+        self, run: str, keys: list[str] | None = None, *, from_step: int = 0, max_points: int = 1000
+    ) -> schemas.MetricsRead:
+        """Metrics of a run."""
+        return await self._ask(calls.metrics(run, keys, from_step, max_points))
+
+    async def curves(
+        self, experiment: str, keys: list[str] | None = None, *, kind: str | None = None, max_points: int = 500
+    ) -> schemas.CurvesRead:
+        """Metrics of an experiment's jobs by step: mean, spread and number of seeds; by default those of stability."""
+        return await self._ask(calls.curves(experiment, keys, kind, max_points))

@@ -1,0 +1,1 @@
+"""What `lco` understands, one file a group of commands: each adds its parsers, and names the function that runs."""
