@@ -36,7 +36,7 @@ def test_a_configuration_survives_json(config_of, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_algorithm_is_in_the_schema_of_the_api_and_in_the_docs(name):
     config = NAMES[name]
-    schemas = json.loads((DOCS / "openapi.json").read_text())["components"]["schemas"]
+    schemas = json.loads((DOCS.parent / "openapi.json").read_text())["components"]["schemas"]
     assert schemas[config.__name__]["properties"]["name"]["const"] == name
     assert schemas[config.__name__]["properties"].keys() == config.model_fields.keys()
     pages = [page.read_text() for page in (DOCS / "method.md", DOCS / "baselines.md") if page.exists()]
