@@ -35,6 +35,7 @@ from lco.probes import probe
 from lco.prompts import load_prompts
 from lco.rewarder import Rewarder
 from lco.rollout import Batch
+from lco.rollout_log import RolloutLog
 from lco.seeds import derived_seed
 from lco.stage import Stage, Stopped, run_stage
 from lco.validation import Validator
@@ -75,6 +76,9 @@ def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | Non
     estimator.restore(state)
     watch = Watch(config.watch, state.get("watch"))
     batch = Batch.from_tensors(buffer) if buffer is not None else None
+    next_iteration = -(-step // steps_per_iteration)
+    samples = config.rollout_samples
+    log = RolloutLog(stage.run_dir, samples, config.iterations, next_iteration) if stage.is_writer else None
 
     def checkpoint(num_extra: int = 0) -> None:
         is_between_iterations = step % steps_per_iteration == 0
@@ -95,6 +99,8 @@ def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | Non
                 rollouts = collect(config, policy, prompts, iteration, rewarder)
                 batch = estimator.batch(rollouts, iteration)
             metrics |= rollout_metrics(rollouts, batch, config.group_size) | estimator.statistics
+            if log:
+                log.keep(iteration, rollouts, batch, policy, config.group_size)
             if estimator.has_reference:
                 gaps_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
                 metrics["train/kl_reference"] = gaps_N.mean().item()

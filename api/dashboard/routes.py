@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, data, lists, signing
+from api.dashboard import analysis, data, lists, rollouts, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
@@ -101,6 +101,7 @@ def run(
         rows = Results(session).completions(identifier, _COMPLETIONS, after, verdict=verdict or None)
         rivals = _rivals(session, found) if rows.rows else []
         completions = [result_views.completion(row) for row in rows.rows]
+        sampled = rollouts.newest(session, identifier) if found.kind == "train" else []
         parent = _parent(session, its_job)
     next_page = _completions_address(found.id, verdict, rows.rows[-1].position) if rows.has_more else None
     return page(
@@ -117,6 +118,7 @@ def run(
         has_completions=found.kind == "evaluation",
         completions=completions,
         rivals=rivals,
+        rollouts=rollouts.groups(sampled),
         filtered=bool(verdict),
         verdicts=[
             {
@@ -187,4 +189,5 @@ def _completions_address(run_id: str, verdict: str, after: int | None = None) ->
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(rollouts.router)
 router.include_router(signing.router)

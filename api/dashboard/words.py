@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from api.dashboard.tokens import number as signed_number
+from api.dashboard.tokens import strongest
 from api.figures import figure
 from api.result_schemas import Unit
 from api.schemas import JobNode, Progress, RunSummary
@@ -201,5 +203,8 @@ FILTERS = {
     "told": told,
     "pretty": pretty,
     "singular": singular,
+    "number": number,
+    "strongest": strongest,
+    "signed_number": signed_number,
 }
 """Every filter that the templates may use, by name."""

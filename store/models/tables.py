@@ -4,7 +4,7 @@ from store.models.access import ApiKey, IdempotencyKey, Session
 from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
-from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
+from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
 from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
 
@@ -24,6 +24,7 @@ __all__ = [
     "LogChunk",
     "Metric",
     "Result",
+    "Rollout",
     "Run",
     "RunDependency",
     "Session",

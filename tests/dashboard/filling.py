@@ -21,6 +21,7 @@ from store.models.tables import (
     LogChunk,
     Metric,
     Result,
+    Rollout,
     Run,
     RunDependency,
     Worker,
@@ -63,6 +64,9 @@ class Filled:
             f"/experiments/{self.experiment}/stability",
             f"/experiments/{self.experiment}/stability?kind=sft",
             f"/experiments/{self.experiment}/compare",
+            f"/runs/{self.runs['lco', 0]}/rollouts",
+            f"/runs/{self.runs['lco', 1]}/rollouts?iteration=0",
+            f"/runs/{self.runs['grpo', 0]}/rollouts",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
@@ -163,8 +167,24 @@ class _Filler:
                 for place, key in enumerate(STABILITY[:STABLE_KEYS]):
                     value = (place + 1) * math.exp(-step / 20) + 0.1 * run.seed
                     self.session.add(Metric(run_id=run.id, key=key, step=step, value=value, attempt=1))
+        if job.kind == "train":
+            self._sample(run)
         if job.kind == "evaluation" and run.state == RunState.SUCCEEDED:
             self._measure(job, run, experiment_id)
+
+    def _sample(self, run: Run) -> None:
+        """Rollouts of two iterations: hostile text, a line end, a token without text, a reward that is missing."""
+        for iteration in (0, 10):
+            for position in range(3):
+                pieces = [HOSTILE, "\n", " 12", ""]
+                self._add(
+                    Rollout(
+                        run_id=run.id, iteration=iteration, position=position, attempt=1, prompt_id="p",
+                        prompt=f"{iteration} {HOSTILE}", reference=HOSTILE, num_tokens=9, is_truncated=position == 1,
+                        reward=None if position == 2 else 0.5, is_correct=position == 0, parts={HOSTILE[:40]: 0.25},
+                        pieces=pieces, advantages=[-1.5, 0.0, 0.75, None], logprobs=[-0.01, -1.0, -4.0, None],
+                    )
+                )  # fmt: skip
 
     def _measure(self, job: Job, run: Run, experiment_id: UUID) -> None:
         """Two decodings of one benchmark, and thirty completions."""
