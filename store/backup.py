@@ -224,7 +224,7 @@ def _is_whole(path: Path, entry: dict[str, Any]) -> bool:
     if not path.is_file() or path.stat().st_size != entry["size_bytes"]:
         return False
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == entry["sha256"]
+        return bool(hashlib.file_digest(stream, "sha256").hexdigest() == entry["sha256"])
 
 
 def _restore_file(settings: Settings, source: Path, name: str, entry: dict[str, Any]) -> None:

@@ -183,10 +183,11 @@ def _results(scope: _Scope) -> _Found:
     for row in scope.session.execute(query):
         yield encode_id("res", row.id), f"belongs to a run that is {row.state}"
     key = (Result.run_id, Result.benchmark, Result.metric, Result.decoding, Result.eval_seed)
-    for row in scope.session.execute(select(*key, func.count()).group_by(*key).having(func.count() > 1)):
-        yield encode_id("run", row[0]), f"has {row[5]} results {row[1]} {row[2]} {row[3]} of eval seed {row[4]}"
-    for row in scope.session.execute(select(Result.id).where(Result.num_unscored > Result.num_examples)):
-        yield encode_id("res", row.id), "counts more unscored examples than examples"
+    for double in scope.session.execute(select(*key, func.count()).group_by(*key).having(func.count() > 1)):
+        run_id, benchmark, metric, decoding, eval_seed, num = double
+        yield encode_id("run", run_id), f"has {num} results {benchmark} {metric} {decoding} of eval seed {eval_seed}"
+    for identifier in scope.session.scalars(select(Result.id).where(Result.num_unscored > Result.num_examples)):
+        yield encode_id("res", identifier), "counts more unscored examples than examples"
 
 
 def _outputs(scope: _Scope) -> _Found:
