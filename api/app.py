@@ -30,6 +30,7 @@ from api.routes import (
     results,
     rollouts,
     runs,
+    samples,
     scores,
     workers,
 )
@@ -44,6 +45,7 @@ _ROUTERS = (
     experiments.router,
     runs.router,
     rollouts.router,
+    samples.router,
     outputs.router,
     scores.router,
     checkpoints.router,

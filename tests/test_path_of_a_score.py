@@ -1,4 +1,5 @@
-"""Each kind of scoring from `Client` to its figures and rows, through real processes of an embedded platform."""
+"""Each kind of scoring from `Client` to its figures and rows, and a sampling to its completions: an embedded platform's
+real processes."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from api.client import Client
 from api.local_platform import LocalPlatform
+from api.sample_schemas import SampleRead
 from api.service_schemas import ScoreRead
 from lco.config import LlamaInit, StageConfig
 from lco.initial import initial_policy
@@ -36,6 +38,8 @@ RESPONSES = [{"id": 0, "question": "who?", "prompt": QUESTION, "response": "Two 
 class Played:
     """What became of the score jobs."""
 
+    sample: SampleRead
+    """A question to two policies."""
     scores: dict[str, ScoreRead]
     rows: dict[str, list[dict[str, Any]]]
     results: dict[str, dict[str, float | None]]
@@ -73,9 +77,14 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         for job in (evaluation, *jobs.values()):
             ended = client.wait(job.id, timeout_seconds=200, poll_seconds=0.1)
             assert ended.status == "succeeded", (job.name, [run.error for run in client.runs(job=job.id)])
+        policies = [{"policy": "model:tiny", "label": name} for name in ("one", "other")]
+        ask = {"policies": policies, "prompts": ["1+1=", "9" * 99], "eval_seeds": [0, 1], "max_tokens": 5}
+        asked = client.submit_sample(ask)
+        client.wait(asked.id, timeout_seconds=200, poll_seconds=0.1)
         scores = {name: client.score(job.id) for name, job in jobs.items()}
         rows = {name: client.output(score.runs[0].id, "rows") for name, score in scores.items()}
         yield Played(
+            sample=client.sample(asked.id),
             scores=scores,
             rows={name: [json.loads(line) for line in content.splitlines()] for name, content in rows.items()},
             results={
@@ -130,3 +139,12 @@ def test_completions_of_an_evaluation_are_scored_again_with_the_same_verdicts(pl
 def test_every_kind_of_scoring_is_played(played: Played) -> None:
     kinds = {member.model_fields["name"].default for member in get_args(get_args(Scoring)[0])}
     assert played.scores.keys() == kinds
+
+
+def test_a_question_is_answered_by_each_policy(played: Played) -> None:
+    found = played.sample
+    assert (found.status, found.error, len(found.rows)) == ("succeeded", None, 8)
+    said = {(row.policy, row.eval_seed): row for row in found.rows if row.prompt == 0}
+    assert said[0, 0].completion == said[1, 0].completion, "one model asked twice"
+    assert all(len(row.pieces) == len(row.logprobs) > 0 for row in said.values())
+    assert all("positions" in str(row.error) for row in found.rows if row.prompt == 1)

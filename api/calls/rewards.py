@@ -2,10 +2,22 @@
 
 from typing import Any
 
-from api.calls.base import AskList, listing
+from api.calls.base import Ask, AskList, listing
 from api.rollout_schemas import RolloutRead
+from api.sample_schemas import SampleRead
+from api.transport import Call, body_of
 
 
 def rollouts(run: str, filters: dict[str, Any]) -> AskList[RolloutRead]:
     """Rollouts that a run keeps."""
     return listing(f"/v1/runs/{run}/rollouts", RolloutRead, filters, limit=50)
+
+
+def sample(request: Any) -> Ask[SampleRead]:
+    """A new sampling."""
+    return Ask(Call("POST", "/v1/samples", content=body_of(request)), SampleRead)
+
+
+def sampled(job: str) -> Ask[SampleRead]:
+    """A sampling with its completions."""
+    return Ask(Call("GET", f"/v1/samples/{job}"), SampleRead)

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from api.calls import base
 from api.calls import rewards as calls
 from api.clients.base import Asking, AsyncAsking
 from api.rollout_schemas import RolloutRead
+from api.sample_schemas import SampleRead
 
 
 class Rewards(Asking):
@@ -15,6 +17,18 @@ class Rewards(Asking):
         """Completions that a training run keeps, with each token's advantage; filters: iteration, order."""
         return self._all(calls.rollouts(run, filters))
 
+    def submit_sample(self, request: Any) -> SampleRead:
+        """Asks one to four policies for completions: a `SampleRequest`, or a document with the same fields."""
+        return self._ask(calls.sample(request))
+
+    def sample(self, job: str) -> SampleRead:
+        """A sampling with the completions that are there so far; `wait` waits for all."""
+        return self._ask(calls.sampled(job))
+
+    def samples(self, **filters: Any) -> Iterator[SampleRead]:
+        """Samplings without their completions, newest first."""
+        return self._all(base.listing("/v1/samples", SampleRead, filters))
+
 
 class AsyncRewards(AsyncAsking):
     """The same, asynchronously."""
@@ -22,3 +36,15 @@ class AsyncRewards(AsyncAsking):
     def rollouts(self, run: str, **filters: Any) -> AsyncIterator[RolloutRead]:
         """Completions that a training run keeps, with each token's advantage; filters: iteration, order."""
         return self._all(calls.rollouts(run, filters))
+
+    async def submit_sample(self, request: Any) -> SampleRead:
+        """Asks one to four policies for completions: a `SampleRequest`, or a document with the same fields."""
+        return await self._ask(calls.sample(request))
+
+    async def sample(self, job: str) -> SampleRead:
+        """A sampling with the completions that are there so far; `wait` waits for all."""
+        return await self._ask(calls.sampled(job))
+
+    def samples(self, **filters: Any) -> AsyncIterator[SampleRead]:
+        """Samplings without their completions, newest first."""
+        return self._all(base.listing("/v1/samples", SampleRead, filters))

@@ -1,12 +1,21 @@
-"""`lco rollouts`."""
+"""`lco rollouts` and `lco sample`."""
 
 import itertools
+import sys
+import time
 from argparse import Namespace
+from pathlib import Path
 
+from api.calls import base
 from api.client import Client
 from api.commands.jobs import run_of
 from api.commands.tables import print_json, safe
+from api.commands.usage import UsageError
+from api.commands.watching import PATIENCE_SECONDS, POLL_SECONDS
 from api.rollout_schemas import RolloutRead
+from api.sample_schemas import SampleRead
+from api.transport import ApiFailure
+from evaluation.sample_options import asked, told
 
 
 def rollouts(options: Namespace) -> int:
@@ -42,3 +51,47 @@ def _number(value: float | None) -> str:
 def _indented(name: str, text: str) -> str:
     lines = safe(text).splitlines() or [""]
     return "\n".join(f"  {name if number == 0 else '':<11}{line}" for number, line in enumerate(lines))
+
+
+def sample(options: Namespace) -> int:
+    """Samples completions, waits for them and prints them; progress goes to standard error."""
+    if Path(options.checkpoint).is_dir():
+        raise UsageError("a directory comes first: lco sample DIR --prompt TEXT")
+    try:
+        wanted = asked(options)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    policies = [{"policy": name} for name in wanted.policies]
+    with Client() as client:
+        found = client.submit_sample({"policies": policies, "gpus": options.gpus, **wanted.fields})
+        if options.no_wait:
+            print(f"{found.id}  /sample/{found.id}")
+            return 0
+        print(f"{found.id}: {client.url}/sample/{found.id}", file=sys.stderr)
+        found = _waited(client, found)
+    if options.json:
+        print_json(found)
+    elif found.rows:
+        print(safe(told(found.prompts, [policy.label for policy in found.policies], found.rows)))
+    if found.status != "succeeded":
+        print(safe(f"{found.id} {found.status}: {found.error.message if found.error else ''}"), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _waited(client: Client, found: SampleRead) -> SampleRead:
+    """The sampling when it has ended; a line on standard error for every change."""
+    spoken, answered = "", time.monotonic()
+    while not base.is_final(found):
+        line = f"{found.status}: {len(found.rows)} of {found.num_completions}"
+        if line != spoken:
+            spoken = line
+            print(line, file=sys.stderr, flush=True)
+        time.sleep(POLL_SECONDS)
+        try:
+            found = client.sample(found.id)
+            answered = time.monotonic()
+        except ApiFailure as error:
+            if not base.is_outage(error) or time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+    return found

@@ -1,6 +1,7 @@
-"""`lco rollouts`."""
+"""`lco rollouts` and `lco sample`."""
 
 from api.parsers.base import Commands, add
+from evaluation.sample_options import add_options
 
 _REWARDS = "api.commands.rewards"
 
@@ -12,3 +13,8 @@ def add_commands(commands: Commands) -> None:
     rollouts.add_argument("--iteration", type=int, metavar="N", help="only of this iteration, counted from 0")
     rollouts.add_argument("--limit", type=int, default=8, help="at most this many, the newest first (default 8)")
     rollouts.add_argument("--json", action="store_true", help="as JSON, with every token's advantage")
+    text = "print what one to four checkpoints say to a prompt; a directory needs no platform"
+    sample = add(commands, "sample", f"{_REWARDS}:sample", text)
+    add_options(sample)
+    sample.add_argument("--gpus", type=int, default=0, help="GPUs of the worker that samples (default 0)")
+    sample.add_argument("--no-wait", action="store_true", help="print the id and its page's path alone")

@@ -67,6 +67,8 @@ class Filled:
             f"/runs/{self.runs['lco', 0]}/rollouts",
             f"/runs/{self.runs['lco', 1]}/rollouts?iteration=0",
             f"/runs/{self.runs['grpo', 0]}/rollouts",
+            f"/sample/{self.jobs['ask']}",
+            f"/sample?again={self.jobs['ask']}",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
@@ -125,8 +127,18 @@ class _Filler:
                 for needed in needs:
                     self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
                 self._leave(job, run, experiment.id)
+        self._ask(filled)
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
         return filled
+
+    def _ask(self, filled: Filled) -> None:
+        """A sampling of two policies, under way."""
+        config = {"policies": [{"policy": "model:a", "label": HOSTILE[:100]}, {"policy": "model:b"}]}
+        config |= {"prompts": [HOSTILE, "two"], "decodings": ["greedy", "t1.0"]}
+        spec = {"kind": "sample", "name": "ask", "config": config}
+        job = self._add(Job(name="ask", kind="sample", method="ask", spec=spec, status="running"))
+        run = self._add(self._run(job, 0, RunState.RUNNING))
+        filled.jobs["ask"], filled.runs["ask", 0] = encode_id("job", job.id), encode_id("run", run.id)
 
     def _run(self, job: Job, seed: int, state: RunState) -> Run:
         is_begun = state not in (RunState.QUEUED, RunState.BLOCKED, RunState.PAUSED, RunState.LEASED)
