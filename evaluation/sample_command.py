@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from evaluation.records import sound
 from evaluation.sample import SampleRow, completed, places
-from evaluation.sample_config import SampleConfig
+from evaluation.sample_config import SampleConfig, SamplePolicy
 from evaluation.sample_options import add_options, asked, told
 from lco.optimal_policy import load_decodable
 from lco.run_directory import outputs
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = asked(options)
         directories = [_model_in(name) for name in wanted.policies]
         config = SampleConfig(
-            policies=[{"policy": path} for path in directories],  # type: ignore[list-item]
+            policies=[SamplePolicy(policy=path) for path in directories],
             device=options.device,
             **wanted.fields,
         )

@@ -6,8 +6,8 @@ key to a server of its own, nor reach into the network that the workers stand in
 
 from collections.abc import Iterator
 
-from evaluation.endpoint_config import AzureEndpoint, OpenAiEndpoint
 from lco.config import Config
+from lco.endpoint_config import AzureEndpoint, OpenAiEndpoint
 from store.errors import Invalid
 from store.settings import Settings
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from evaluation.endpoint_config import key_variable, origin_of
 from lco.config import Config
+from lco.endpoint_config import key_variable, origin_of
 
 
 class Settings(Config):
