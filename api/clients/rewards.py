@@ -1,17 +1,26 @@
 """Rewards, the rollouts that runs keep, and samples."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from api.calls import base
 from api.calls import rewards as calls
 from api.clients.base import Asking, AsyncAsking
+from api.reward_schemas import RewardCheckRead, RewardKindRead
 from api.rollout_schemas import RolloutRead
 from api.sample_schemas import SampleRead
 
 
 class Rewards(Asking):
     """Rewards, the rollouts that runs keep, and samples."""
+
+    def rewards(self) -> Iterator[RewardKindRead]:
+        """The kinds of reward that training jobs can have."""
+        return self._all(calls.rewards())
+
+    def check_reward(self, reward: Any, samples: Sequence[Any] = ()) -> RewardCheckRead:
+        """Tries a reward on completions: documents with `prompt`, `completion` and, where known, `reference`."""
+        return self._ask(calls.check_reward(reward, samples))
 
     def rollouts(self, run: str, **filters: Any) -> Iterator[RolloutRead]:
         """Completions that a training run keeps, with each token's advantage; filters: iteration, order."""
@@ -32,6 +41,14 @@ class Rewards(Asking):
 
 class AsyncRewards(AsyncAsking):
     """The same, asynchronously."""
+
+    def rewards(self) -> AsyncIterator[RewardKindRead]:
+        """The kinds of reward that training jobs can have."""
+        return self._all(calls.rewards())
+
+    async def check_reward(self, reward: Any, samples: Sequence[Any] = ()) -> RewardCheckRead:
+        """Tries a reward on completions: documents with `prompt`, `completion` and, where known, `reference`."""
+        return await self._ask(calls.check_reward(reward, samples))
 
     def rollouts(self, run: str, **filters: Any) -> AsyncIterator[RolloutRead]:
         """Completions that a training run keeps, with each token's advantage; filters: iteration, order."""

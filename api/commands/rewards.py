@@ -1,15 +1,17 @@
-"""`lco rollouts` and `lco sample`."""
+"""`lco rollouts`, `lco sample` and `lco rewards`."""
 
 import itertools
+import json
 import sys
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from api.calls import base
 from api.client import Client
-from api.commands.jobs import run_of
-from api.commands.tables import print_json, safe
+from api.commands.jobs import read_document, run_of
+from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import PATIENCE_SECONDS, POLL_SECONDS
 from api.rollout_schemas import RolloutRead
@@ -95,3 +97,43 @@ def _waited(client: Client, found: SampleRead) -> SampleRead:
             if not base.is_outage(error) or time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
     return found
+
+
+def list_rewards(options: Namespace) -> int:
+    """Lists the kinds of reward."""
+    with Client() as client:
+        found = list(client.rewards())
+    if options.json:
+        return print_json(found)
+    head = ["reward", "computed by", "what it is", "functions"]
+    by = {True: "others", False: "the run"}
+    return print_table(head, [[o.name, by[o.is_remote], o.description, ", ".join(o.functions)] for o in found])
+
+
+def check(options: Namespace) -> int:
+    """Tries a reward; 1 where the platform refuses it."""
+    document = read_document(Path(options.file))
+    config = document.get("config", document)
+    reward = config.get("reward", config if "name" in config else None)
+    if not isinstance(reward, dict):
+        raise UsageError(f"{options.file} holds no reward: neither a training job nor a table with its `name`")
+    with Client() as client:
+        found = client.check_reward(reward, _samples(options.samples) if options.samples else ())
+    if options.json:
+        return print_json(found)
+    print(f"{found.name} is sound" + ("; what others compute is tried when a run starts" if found.is_remote else ""))
+    if found.rows:
+        rows = [[row.reward, row.is_correct, _parts(row.parts), row.completion[:60], row.reason] for row in found.rows]
+        print_table(["reward", "correct", "parts", "completion", "why none"], rows)
+    return 0
+
+
+def _parts(parts: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in parts.items())
+
+
+def _samples(name: str) -> list[Any]:
+    try:
+        return [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name} cannot be read as JSON Lines: {error}") from None

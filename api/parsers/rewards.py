@@ -1,6 +1,6 @@
-"""`lco rollouts` and `lco sample`."""
+"""`lco rollouts`, `lco sample` and `lco rewards`."""
 
-from api.parsers.base import Commands, add
+from api.parsers.base import Commands, add, group
 from evaluation.sample_options import add_options
 
 _REWARDS = "api.commands.rewards"
@@ -18,3 +18,11 @@ def add_commands(commands: Commands) -> None:
     add_options(sample)
     sample.add_argument("--gpus", type=int, default=0, help="GPUs of the worker that samples (default 0)")
     sample.add_argument("--no-wait", action="store_true", help="print the id and its page's path alone")
+    rewards = group(commands, "rewards", "list and try rewards")
+    add(rewards, "list", f"{_REWARDS}:list_rewards", "list the kinds of reward").add_argument(
+        "--json", action="store_true", help="as JSON"
+    )
+    check = add(rewards, "check", f"{_REWARDS}:check", "try a reward on completions")
+    check.add_argument("file", metavar="FILE", help="TOML or JSON: a training job, or a reward alone")
+    check.add_argument("--samples", metavar="FILE", help="JSON Lines of prompt, completion and, where known, reference")
+    check.add_argument("--json", action="store_true", help="as JSON")
