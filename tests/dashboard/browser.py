@@ -1,4 +1,4 @@
-"""A real Chromium over a real server: where it is, how it is started, and a tab that writes down everything that goes wrong."""
+"""A real Chromium over a real server: how they are started, and a tab that writes down everything that goes wrong."""
 
 import shutil
 import threading

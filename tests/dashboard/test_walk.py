@@ -1,4 +1,4 @@
-"""Every page in a real Chromium: no error, nothing that the policy refuses, accessible in light and dark, never too wide.
+"""Every page in a real Chromium: no error, no refusal by the policy, accessible in light and dark, never too wide.
 
 The pages are the application's own routes; `filling.py` says what their parameters are.
 """
@@ -23,10 +23,13 @@ _THIN = "document.querySelectorAll('.reference > :nth-child(n + 20)').forEach((o
 _OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= width) return [];
-  const clipped = (element) => { for (let up = element.parentElement; up; up = up.parentElement) if (getComputedStyle(up).overflowX !== "visible") return true; return false; };
+  const isClipped = (one) => {
+    for (let up = one.parentElement; up; up = up.parentElement) if (getComputedStyle(up).overflowX !== "visible") return true;
+    return false;
+  };
   return [...document.querySelectorAll("body *")]
-    .filter((element) => element.getBoundingClientRect().right > width + 1 && !clipped(element))
-    .map((element) => `${element.tagName}.${element.className} "${element.textContent.trim().slice(0, 40)}"`).slice(0, 5);
+    .filter((one) => one.getBoundingClientRect().right > width + 1 && !isClipped(one))
+    .map((one) => `${one.tagName}.${one.className} "${one.textContent.trim().slice(0, 40)}"`).slice(0, 5);
 }"""
 
 
