@@ -23,10 +23,8 @@ _THIN = "document.querySelectorAll('.reference > :nth-child(n + 20)').forEach((o
 _OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= width) return [];
-  const isClipped = (one) => {
-    for (let up = one.parentElement; up; up = up.parentElement) if (getComputedStyle(up).overflowX !== "visible") return true;
-    return false;
-  };
+  const scrolls = (one) => getComputedStyle(one).overflowX !== "visible";
+  const isClipped = (one) => one.parentElement && (scrolls(one.parentElement) || isClipped(one.parentElement));
   return [...document.querySelectorAll("body *")]
     .filter((one) => one.getBoundingClientRect().right > width + 1 && !isClipped(one))
     .map((one) => `${one.tagName}.${one.className} "${one.textContent.trim().slice(0, 40)}"`).slice(0, 5);
