@@ -146,8 +146,8 @@ def test_an_ended_session_leads_to_the_sign_in(served: Served, tab: Tab) -> None
     tab.complaints = [text for text in tab.complaints if "401" not in text]
 
 
-_REACHABLE = """() => [...document.querySelectorAll("a[href], button, summary, input:not([type=hidden]), select, textarea")]
-  .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.disabled).length"""
+_REACHABLE = """() => [...document.querySelectorAll("a[href], button, summary, input, select, textarea")]
+  .filter((one) => one.type !== "hidden" && !one.disabled && one.checkVisibility()).length"""
 _FOCUSED = """() => {
   const one = document.activeElement;
   if (one === document.body) return null;
