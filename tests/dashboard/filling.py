@@ -130,7 +130,7 @@ def fill(database: Database, settings: Settings) -> Filled:
 def _fill_dataset(session: Session, settings: Settings) -> str:
     upload = incoming_folder(settings) / "rows.jsonl"
     upload.write_text("".join(json.dumps({"prompt": f"prompt {n}", HOSTILE[:60]: HOSTILE}) + "\n" for n in range(40)))
-    row, _ = Datasets(session).add_version("rows", "jsonl", keep_rows(settings, upload, "jsonl"))
+    row, _ = Datasets(session).add_version("rows", "jsonl", keep_rows(settings, upload, "jsonl"), {"kind": "upload", "from": "rows.jsonl"})
     return encode_id("ds", row.id)
 
 
