@@ -26,6 +26,7 @@ from api.routes import (
     health,
     jobs,
     outputs,
+    overview,
     records,
     results,
     rewards,
@@ -41,6 +42,7 @@ from store.settings import Settings
 
 STATIC = Path(__file__).parent / "dashboard" / "static"
 _ROUTERS = (
+    overview.router,
     jobs.router,
     records.router,
     experiments.router,

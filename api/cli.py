@@ -50,7 +50,7 @@ def _module_of(given: Sequence[str]) -> str:
         return "evaluation.command"  # options; else a configuration file and a run directory
     if command == "sample" and rest and Path(rest[0]).is_dir():
         return "evaluation.sample_command"
-    if command == "compare" and rest and not rest[0].startswith(("exp_", "-")):
+    if command == "compare" and rest and not rest[0].startswith(("exp_", "run_", "ckpt_", "-")):
         return "evaluation.comparison"
     return STAGES.get(command) or TOOLS.get(command, ("",))[0]
 

@@ -190,6 +190,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "number": number,
     "signed": signed,
     "chance": chance,
     "num_over": num_over,
@@ -197,13 +198,13 @@ FILTERS = {
     "exactly": exactly,
     "ago": ago,
     "until": between,
+    "span": span,
     "took": took,
     "done": done,
     "all_runs": all_runs,
     "told": told,
     "pretty": pretty,
     "singular": singular,
-    "number": number,
     "strongest": strongest,
     "signed_number": signed_number,
 }
