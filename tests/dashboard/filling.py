@@ -56,6 +56,7 @@ _PLAN: list[tuple[str, str, str, list[str], list[RunState]]] = [
 
 QUERIES = {
     "/jobs": ["?kind=train", "?kind=sft&status=failed"],
+    "/jobs/{job_id}": ["?level=error"],
     "/experiments/{experiment_id}/stability": ["?kind=sft"],
 }
 """Route -> further forms of its page, beside the one without a query."""

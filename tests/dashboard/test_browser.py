@@ -66,7 +66,7 @@ def test_methods_are_compared_with_a_chosen_baseline_and_downloaded(served: Serv
 def test_a_run_lives_while_one_looks_at_it(served: Served, tab: Tab) -> None:
     run = served.filled.runs["lco", 1]
     tab.open(f"/runs/{run}")
-    playwright.expect(tab.page.locator("#log pre")).to_contain_text("INFO")
+    playwright.expect(tab.page.locator("#log pre[role=log]")).to_contain_text("INFO")
     playwright.expect(tab.page.locator(".curve .latest").first).to_contain_text(".")
     tab.page.evaluate("window.__same = true")
     step = NUM_STEPS + 1
@@ -76,8 +76,8 @@ def test_a_run_lives_while_one_looks_at_it(served: Served, tab: Tab) -> None:
         session.add(LogChunk(run_id=identifier, attempt=1, chunk=1, text=f"a new line {HOSTILE}\r\n"))
     playwright.expect(tab.page.locator(".progress-line").first).to_contain_text(f"{step}")
     playwright.expect(tab.page.locator(".curve .latest").first).to_contain_text("123.5")
-    playwright.expect(tab.page.locator("#log pre")).to_contain_text("a new line")
-    assert tab.page.locator("#log pre").inner_text().count("INFO") == 1
+    playwright.expect(tab.page.locator("#log pre[role=log]")).to_contain_text("a new line")
+    assert tab.page.locator("#log pre[role=log]").inner_text().count("INFO") == 1
     assert tab.page.evaluate("window.__same"), "the page was loaded anew"
 
 
@@ -191,3 +191,24 @@ def test_on_a_narrow_screen_the_navigation_is_a_menu_that_the_keyboard_opens(ser
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Enter")
     tab.page.wait_for_url("**/experiments")
+
+
+def test_a_job_draws_the_mean_of_its_seeds_or_each_and_says_how_many_they_are(served: Served, tab: Tab) -> None:
+    tab.open(f"/jobs/{served.filled.jobs['sft']}")
+    reading = tab.page.locator(".curve .latest").first
+    playwright.expect(reading).to_contain_text("(n 2)")
+    playwright.expect(tab.page.locator(".curve .note").first).to_contain_text("the step's loss")
+    tab.page.get_by_role("button", name="each seed").click()
+    playwright.expect(reading).to_contain_text(" · ")
+    assert tab.page.locator(".curve-group > h3").all_inner_texts() == ["Outcome", "Policy", "Other"]
+
+
+def test_a_log_is_searched_and_a_checkpoint_is_pinned(served: Served, tab: Tab) -> None:
+    tab.open(f"/runs/{served.filled.runs['sft', 0]}")
+    tab.page.fill("#log input[type=search]", "nothing like this")
+    playwright.expect(tab.page.locator("#log output")).to_contain_text("0 of")
+    tab.page.fill("#log input[type=search]", "info")
+    playwright.expect(tab.page.locator("#log .found")).to_contain_text("1  INFO")
+    keep = tab.page.locator("#checkpoints tr", has_text="model").locator("button[data-post]")
+    keep.click()
+    playwright.expect(keep).to_have_text("Unpin")
