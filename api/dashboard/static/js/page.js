@@ -8,7 +8,7 @@ let failures = 0;
 
 /** Asks htmx to fetch this page again and to morph its live part in place. */
 function refresh() {
-  const live = region();
+  const live = document.querySelector("#live");
   if (!live || !window.htmx) return;
   lastRefresh = Date.now();
   window.htmx.trigger(live, "refresh");
