@@ -11,6 +11,7 @@ from api import result_views, schemas, views
 from api.auth import requires
 from api.dashboard import analysis, data, lists, overview, reference, signing
 from api.dashboard.graph import lay_out
+from api.dashboard.matrix import grids
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
 from api.dashboard.words import all_runs, readings, took
@@ -27,6 +28,8 @@ router = APIRouter(include_in_schema=False)
 _EVENTS = 50
 _COMPLETIONS = 25
 _CHECKPOINTS = 40
+_MOST_BOXES = 60
+"""Jobs up to which the graph of an experiment is drawn: beyond, its table and its matrix tell more."""
 _TRAINING_KINDS = frozenset({"sft", "dpo", "train"})
 Level = Annotated[str, Query(pattern="^(warning|error)?$")]
 VERDICTS = ("correct", "wrong", "no_answer", "timeout", "error", "skipped", "scored")
@@ -39,6 +42,7 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
     with database.read() as session:
         found = views.experiment(session, parse_id("exp", experiment_id))
         tables = _tables(session, found)
+        document = Experiments(session).get(parse_id("exp", found.id)).document
         original = found.cloned_from and Experiments(session).get(parse_id("exp", found.cloned_from)).name
     runs = all_runs(found.jobs)
     return page(
@@ -46,7 +50,8 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
         "experiment.html",
         experiment=found,
         original=original,
-        graph=lay_out(found.jobs),
+        graph=lay_out(found.jobs) if len(found.jobs) <= _MOST_BOXES else None,
+        grids=grids(document, found.jobs, tables),
         tables=tables,
         elapsed=took(runs),
         can=controls(runs),
