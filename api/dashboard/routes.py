@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, data, lists, overview, reference, signing
+from api.dashboard import analysis, data, forms, lists, overview, reference, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.matrix import grids
 from api.dashboard.pages import controls, every, page
@@ -24,6 +24,7 @@ from store.repositories.runs import Runs
 from store.states import RunState
 
 router = APIRouter(include_in_schema=False)
+router.include_router(forms.router)  # before `/experiments/{experiment_id}`: `new` is no id
 
 _EVENTS = 50
 _COMPLETIONS = 25

@@ -212,3 +212,40 @@ def test_a_log_is_searched_and_a_checkpoint_is_pinned(served: Served, tab: Tab) 
     keep = tab.page.locator("#checkpoints tr", has_text="model").locator("button[data-post]")
     keep.click()
     playwright.expect(keep).to_have_text("Unpin")
+
+
+def test_a_document_is_checked_where_it_is_wrong_said_so_and_submitted(served: Served, tab: Tab) -> None:
+    tab.open("/experiments/new")
+    document = tab.page.locator("#document")
+    right = document.input_value()
+    document.fill(right.replace("steps = 40", "steps = -40"))
+    tab.page.get_by_role("button", name="Check").click()
+    playwright.expect(tab.page.locator(".problems")).to_contain_text("/jobs/0/config/steps")
+    document.fill(right)
+    tab.page.get_by_role("button", name="Check").click()
+    playwright.expect(tab.page.locator("[data-jobs]")).to_contain_text("2 jobs, 4 runs")
+    playwright.expect(tab.page.locator(".problems")).to_be_hidden()
+    tab.page.get_by_role("button", name="Submit", exact=True).click()
+    tab.page.wait_for_url(re.compile(r"/experiments/exp_"))
+    tab.page.get_by_role("link", name="Clone").click()
+    tab.page.wait_for_url("**/clone")
+    document.fill(document.input_value().replace('"steps": 40', '"steps": 50'))
+    tab.page.get_by_role("button", name="Check").click()
+    playwright.expect(tab.page.locator("[data-changes]")).to_contain_text("/jobs/sft/config/steps")
+    tab.page.get_by_role("button", name="Submit the copy").click()
+    tab.page.wait_for_url(re.compile(r"/experiments/exp_"))
+    playwright.expect(tab.page.locator(".facts")).to_contain_text("cloned from first")
+    tab.complaints = [text for text in tab.complaints if "422" not in text]  # the browser's own word of the refusal
+
+
+def test_outputs_are_sent_to_be_graded(served: Served, tab: Tab) -> None:
+    tab.open("/scores")
+    rows = b'{"id": "1", "completion": "it is \\\\boxed{4}", "reference": "4"}\n{"id": "2"\n'
+    for content, told in ((rows, "line 2 is no JSON"), (rows[: rows.index(b"\n")], None)):
+        file = {"name": "outputs.jsonl", "mimeType": "application/jsonl", "buffer": content}
+        tab.page.set_input_files("input[type=file]", file)
+        tab.page.get_by_role("button", name="Grade").click()
+        if told:
+            playwright.expect(tab.page.locator("form output")).to_contain_text(told)
+    tab.page.wait_for_url(re.compile(r"/jobs/job_"))
+    playwright.expect(tab.page.locator("h1")).to_have_text("score")
