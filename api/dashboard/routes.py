@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, data, forms, lists, overview, reference, signing
+from api.dashboard import analysis, comparing, data, forms, lists, overview, reference, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.matrix import grids
 from api.dashboard.pages import controls, every, page
@@ -222,5 +222,6 @@ router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(comparing.router)
 router.include_router(reference.router)
 router.include_router(signing.router)

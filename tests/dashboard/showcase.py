@@ -92,7 +92,7 @@ class _Show:
                     slots=4,
                     gpus=[0, 1, 2, 3],
                     started_at=self.ago(60 * 26),
-                    last_seen_at=self.now + timedelta(hours=1),
+                    last_seen_at=self.now - timedelta(seconds=4),
                 )
             )
             for host, pid, labels in (("gpu-01", 3120, ["a100"]), ("gpu-02", 2877, ["a100"]))
@@ -375,4 +375,5 @@ class _Show:
                 {"prompt": f"What is {n} + {n + 3}?", "completion": f"The answer is {2 * n + 3}."} for n in range(count)
             ]
             upload.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            Datasets(self.session).add_version(name, "jsonl", keep_rows(self.settings, upload, "jsonl"))
+            rows = keep_rows(self.settings, upload, "jsonl")
+            Datasets(self.session).add_version(name, "jsonl", rows, {"kind": "upload"})
