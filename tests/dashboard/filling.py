@@ -93,6 +93,7 @@ class Filled:
             "run_id": [self.runs[place] for place in (("measure-lco", 0), ("lco", 1), ("ppo", 1), ("grpo", 0))],
             "other_id": [self.runs["measure-sft", 0]],
             "ds_id": [self.dataset],
+            "sample_id": [self.jobs["ask"]],
         }
 
     def queries(self) -> dict[str, list[str]]:
