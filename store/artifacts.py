@@ -3,8 +3,10 @@
 A path comes from an id or a checked name, never from a client.
 """
 
+import contextlib
 import copy
 import os
+import shutil
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,13 +22,19 @@ from store.models.record import Checkpoint
 from store.naming import dataset_version
 from store.queue import Claim
 from store.settings import Settings
-from store.sources import serving_run, source_job_id, spec_of
+from store.sources import ServingRun, serving_run, source_job_id, spec_of
 from store.specs import Reference, references, replaced
+from store.tombstones import absent
+
+RUNS = "runs"
+"""Below the artifact root: one directory a run, in it one an attempt."""
+REMOVED = ".removed"
+"""Ends the hidden name of a directory that is being removed."""
 
 
 def run_directory(settings: Settings, run_id: UUID, attempt: int) -> Path:
     """Directory of one attempt: a zombie can only fill its own."""
-    return settings.artifacts / "runs" / encode_id("run", run_id) / str(attempt)
+    return settings.artifacts / RUNS / encode_id("run", run_id) / str(attempt)
 
 
 def earlier_directories(settings: Settings, claim: Claim) -> list[Path]:
@@ -54,6 +62,102 @@ def below(root: Path, relative: str) -> Path:
     if path.is_absolute() or not path.parts or ".." in path.parts or "\x00" in relative:
         raise ValueError(f"{relative[:200]!r} is no path below a root")
     return root.joinpath(*path.parts)
+
+
+def runs_path(run_id: UUID) -> str:
+    """Directory of all attempts of a run, relative to the artifact root."""
+    return f"{RUNS}/{encode_id('run', run_id)}"
+
+
+def files_of(row: Checkpoint) -> list[str]:
+    """What there is of a checkpoint, relative to the artifact root, in the order of removal; nothing of a local model.
+
+    A published model's run directory is complete no longer once its manifest is gone: nobody takes it over then.
+    """
+    if row.run_id is None:
+        return []
+    manifest = f"{runs_path(row.run_id)}/{row.attempt}/{MANIFEST}"
+    return [manifest, row.path] if row.kind == "model" else [row.path]
+
+
+def checkpoint_directory(settings: Settings, row: Checkpoint) -> Path:
+    """Directory of a checkpoint's files.
+
+    Raises:
+        ValueError: it was deleted, or the directory is gone.
+    """
+    refuse_deleted(row)
+    place = below(settings.models if row.run_id is None else settings.artifacts, row.path)
+    if not place.is_dir():
+        raise ValueError(f"the directory of {encode_id('ckpt', row.id)} is gone")
+    return place
+
+
+def refuse_deleted(row: Checkpoint) -> None:
+    """Refuses a checkpoint whose files were given up.
+
+    Raises:
+        ValueError: says when and why.
+    """
+    if row.deleted_at is not None:
+        shown = encode_id("ckpt", row.id)
+        raise ValueError(f"{shown} was deleted on {row.deleted_at:%Y-%m-%d}: {row.deleted_reason}")
+
+
+def remove(settings: Settings, relative: str) -> int:
+    """Removes a file or a directory of runs; one that is gone already is fine. The bytes it took.
+
+    Raises:
+        ValueError: the path is none below the directory of runs.
+        OSError: it cannot be removed.
+    """
+    place = below(settings.artifacts, relative)
+    parts = PurePosixPath(relative).parts
+    if parts[0] != RUNS or len(parts) < 2:
+        raise ValueError(f"{relative[:200]!r} is nothing of a run")
+    return remove_whole(place)
+
+
+def remove_whole(place: Path) -> int:
+    """Removes a file or a directory, to a reader at once; one that is gone already is fine. The bytes it took.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if place.is_symlink() or not place.is_dir():
+        num_bytes = place.lstat().st_size if os.path.lexists(place) else 0
+        place.unlink(missing_ok=True)
+        return num_bytes
+    num_bytes = size_on_disk(place)
+    if not place.name.endswith(REMOVED):
+        # Renamed first: a reader sees all of it or nothing, and what a kill leaves is known as left behind.
+        doomed = place.with_name(f".{place.name}{REMOVED}")
+        shutil.rmtree(doomed, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(doomed)
+        place = doomed
+    shutil.rmtree(place, ignore_errors=True)
+    if place.exists():
+        raise OSError(f"{place.name} cannot be removed")
+    return num_bytes
+
+
+def size_at(settings: Settings, relative: str) -> int:
+    """Bytes of a file or directory below the artifact root; 0 where there is none."""
+    place = below(settings.artifacts, relative)
+    if place.is_dir():
+        return size_on_disk(place)
+    return place.lstat().st_size if os.path.lexists(place) else 0
+
+
+def size_on_disk(place: Path) -> int:
+    """Bytes of all files below a directory; what vanishes meanwhile counts nothing."""
+    total = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - a hot loop
+    return total
 
 
 def artifact_path(settings: Settings, relative: str) -> Path:
@@ -162,20 +266,28 @@ def resolve_reference(
             raise ValueError(f"the file of {reference.value} is damaged")
         return place
     if reference.scheme == "checkpoint-id":
-        query = select(Checkpoint.path).where(Checkpoint.id == decode_id("ckpt", reference.value))
-        relative = session.scalar(query)
-        if relative is None:
-            raise NotFound("checkpoint", reference.value)
-        directory = artifact_path(settings, relative)
-        if not directory.is_dir():
-            raise ValueError(f"the directory of {reference.value} is gone")
-        return directory
+        row = session.get(Checkpoint, decode_id("ckpt", reference.value))
+        if row is None:
+            raise absent(session, "checkpoint", decode_id("ckpt", reference.value))
+        return checkpoint_directory(settings, row)
     job_id = source_job_id(session, reference, experiment_id)
     assert job_id is not None, reference
     run = serving_run(session, job_id, seed)
     if run is None:
         raise ValueError(f"job {reference.value} has no run of seed {seed}")
+    refuse_deleted_output(session, run)
     return published_output(settings, run.id, run.output_attempt, _ROLES[reference.source])
+
+
+def refuse_deleted_output(session: Session, run: ServingRun) -> None:
+    """Refuses a run whose published model was deleted since.
+
+    Raises:
+        ValueError: says when and why.
+    """
+    published = (Checkpoint.run_id == run.id, Checkpoint.attempt == run.output_attempt, Checkpoint.kind == "model")
+    for row in session.scalars(select(Checkpoint).where(*published, Checkpoint.deleted_at.is_not(None)).limit(1)):
+        refuse_deleted(row)
 
 
 def resolved_config(session: Session, settings: Settings, claim: Claim) -> dict[str, Any]:

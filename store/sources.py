@@ -14,6 +14,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint
 from store.models.run import Run
 from store.specs import JobSpec, Reference, references
+from store.tombstones import absent
 
 _JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
@@ -24,6 +25,7 @@ GIVES = {
     "pairs": frozenset({"data"}),
     "evaluation": frozenset({"completions"}),
     "score": frozenset[str](),
+    "import": frozenset({"model"}),
 }
 """What the output of a kind of job can be an input as."""
 
@@ -59,7 +61,7 @@ def source_job_id(session: Session, reference: Reference, experiment_id: UUID | 
     if reference.scheme == "job-id":
         job_id = decode_id("job", reference.value)
         if session.scalar(select(Job.id).where(Job.id == job_id)) is None:
-            raise NotFound("job", reference.value)
+            raise absent(session, "job", job_id)
         return job_id
     if reference.scheme == "job-name":
         named = select(Job.id).where(Job.experiment_id == experiment_id, Job.name == reference.value)

@@ -16,7 +16,8 @@ from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 from evaluation.config import EvalConfig
 from evaluation.score_config import ScoreConfig, Scoring
 from lco.algorithms import TrainConfig
-from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig, sources
+from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, sources
+from lco.hub_config import ImportConfig
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -115,7 +116,7 @@ class Resources(Config):
         return self
 
 
-def _reject_seed(config: StageConfig) -> StageConfig:
+def _reject_seed(config: Config) -> Config:
     if "seed" in config.model_fields_set:
         raise ValueError("seed: train seeds belong to the job's `seeds`")
     return config
@@ -204,6 +205,14 @@ class ScoreSpec(_JobSpec):
     """The stage's configuration."""
 
 
+class ImportSpec(_JobSpec):
+    """A model from the hub."""
+
+    kind: Literal["import"]
+    config: Annotated[ImportConfig, _NoSeed]
+    """What is fetched."""
+
+
 class ScoreRequest(Config):
     """Outputs to be graded, as `POST /v1/scores` takes them."""
 
@@ -223,7 +232,7 @@ class ScoreRequest(Config):
 
 
 JobSpec = Annotated[
-    SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec | ScoreSpec, Field(discriminator="kind")
+    SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec | ScoreSpec | ImportSpec, Field(discriminator="kind")
 ]
 
 

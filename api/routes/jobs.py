@@ -25,7 +25,7 @@ JobStatus = Annotated[
     str | None, Query(pattern="^(queued|running|paused|succeeded|failed|cancelled)$", description="Only this status.")
 ]
 JobKind = Annotated[
-    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score)$", description="Only this kind.")
+    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score|import)$", description="Only this kind.")
 ]
 
 

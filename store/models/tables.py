@@ -5,6 +5,7 @@ from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
+from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
 
@@ -14,6 +15,7 @@ __all__ = [
     "Attempt",
     "Base",
     "Checkpoint",
+    "Chore",
     "Completion",
     "Configuration",
     "Dataset",
@@ -23,9 +25,12 @@ __all__ = [
     "Job",
     "LogChunk",
     "Metric",
+    "Model",
+    "Removal",
     "Result",
     "Run",
     "RunDependency",
     "Session",
+    "Tombstone",
     "Worker",
 ]
