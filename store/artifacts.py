@@ -124,20 +124,18 @@ def remove_whole(place: Path) -> int:
     Raises:
         OSError: it cannot be removed.
     """
-    if place.is_symlink() or not place.is_dir():
-        num_bytes = place.lstat().st_size if os.path.lexists(place) else 0
-        place.unlink(missing_ok=True)
-        return num_bytes
-    num_bytes = size_on_disk(place)
-    if not place.name.endswith(REMOVED):
-        # Renamed first: a reader sees all of it or nothing, and what a kill leaves is known as left behind.
-        doomed = place.with_name(f".{place.name}{REMOVED}")
-        shutil.rmtree(doomed, ignore_errors=True)
+    doomed = place if place.name.endswith(REMOVED) else place.with_name(f".{place.name}{REMOVED}")
+    num_bytes = size_on_disk(doomed)  # of a removal that was ended half-way
+    shutil.rmtree(doomed, ignore_errors=True)
+    if place.is_dir() and not place.is_symlink():
+        num_bytes += size_on_disk(place)
         with contextlib.suppress(FileNotFoundError):
             place.rename(doomed)
-        place = doomed
-    shutil.rmtree(place, ignore_errors=True)
-    if place.exists():
+        shutil.rmtree(doomed, ignore_errors=True)
+    elif os.path.lexists(place):
+        num_bytes += place.lstat().st_size
+        place.unlink(missing_ok=True)
+    if os.path.lexists(doomed) or os.path.lexists(place):
         raise OSError(f"{place.name} cannot be removed")
     return num_bytes
 

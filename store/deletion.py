@@ -122,9 +122,9 @@ def _delete(session: Session, run_ids: Collection[UUID], job_ids: Sequence[UUID]
         raise Conflict("invalid_state", f"only what has ended can be deleted: {shown}; cancel it first", live[0].state)
     if reasons := holders.of_runs(session, run_ids, job_ids):
         raise Conflict("held", f"it cannot be deleted: {holders.told(reasons)}")
-    names = dict(session.execute(select(Job.id, Job.name).where(Job.id.in_(job_ids))).tuples().all())
+    names = dict(session.execute(select(Job.id, Job.name).where(Job.id.in_(job_ids))).all())
     mine = Checkpoint.run_id.in_(run_ids)
-    rows = session.execute(select(Checkpoint.id, Checkpoint.kind, Checkpoint.size_bytes).where(mine)).tuples().all()
+    rows = session.execute(select(Checkpoint.id, Checkpoint.kind, Checkpoint.size_bytes).where(mine)).all()
     size = sum(num_bytes for _, _, num_bytes in rows)
     bury(session, "checkpoint", [(row[0], row[1], row[2]) for row in rows], reason)
     bury(session, "run", [(run.id, f"seed {run.seed}", 0) for run in runs], reason)

@@ -183,7 +183,7 @@ class Collector:
                 yield row, f"its run ended more than {limit:g} days ago"
 
     def _is_replaced(self, row: Checkpoint) -> bool:
-        """Whether its directory is gone although its attempt's is there: a root that is not mounted replaces nothing."""
+        """Whether its directory is gone and its attempt's is there: a root that is not mounted replaces nothing."""
         assert row.run_id is not None
         attempt = artifacts.run_directory(self._settings, row.run_id, row.attempt)
         return attempt.is_dir() and not artifacts.artifact_path(self._settings, row.path).exists()

@@ -41,7 +41,7 @@ def of_checkpoints(session: Session, checkpoints: Iterable[Checkpoint]) -> dict[
     for alias in session.scalars(select(Alias).where(Alias.checkpoint_id.in_(ids)).order_by(Alias.name)):
         found[alias.checkpoint_id].append(f"alias:{alias.name} means it")
     models = select(Model.id, Model.name).where(Model.id.in_({row.model_id for row in rows if row.model_id}))
-    names = dict(session.execute(models).tuples().all())
+    names = dict(session.execute(models).all())
     for row in rows:
         if row.model_id in names:
             found[row.id].append(f"it is the registered model {names[row.model_id]}: remove that")
@@ -62,7 +62,7 @@ def of_checkpoints(session: Session, checkpoints: Iterable[Checkpoint]) -> dict[
 
 
 def of_runs(session: Session, run_ids: Collection[UUID], job_ids: Collection[UUID]) -> list[str]:
-    """What keeps runs, and with them all of `job_ids`, from being deleted, in words: whatever outside refers to them."""
+    """What keeps runs, and with them the jobs `job_ids`, from being deleted, in words: what outside refers to them."""
     reasons = []
     needing = (
         select(Job.id, Job.name)

@@ -15,6 +15,7 @@ from store.artifacts import (
     resolve_reference,
 )
 from store.database import database_time
+from store.disk import refuse_when_full
 from store.effects import Happening, settle, state_event
 from store.endpoints import check_endpoints
 from store.errors import Invalid, NotFound
@@ -38,7 +39,9 @@ def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
+        Full: the disk is.
     """
+    refuse_when_full(settings)
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
     return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
@@ -61,6 +64,7 @@ def submit_experiment(
     Raises:
         Invalid: as for `submit_job`.
     """
+    refuse_when_full(settings)
     if document is None:
         document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
     experiment = Experiment(

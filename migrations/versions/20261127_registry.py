@@ -76,9 +76,11 @@ def downgrade() -> None:
     op.drop_column("checkpoints", "deleted_reason")
     op.drop_column("checkpoints", "deleted_at")
     op.drop_column("checkpoints", "expires_at")
-    without_run = "checkpoint_id IN (SELECT id FROM checkpoints WHERE run_id IS NULL)"
-    op.execute(f"DELETE FROM aliases WHERE {without_run}")
-    op.execute(f"UPDATE results SET checkpoint_id = NULL WHERE {without_run}")
+    op.execute("DELETE FROM aliases WHERE checkpoint_id IN (SELECT id FROM checkpoints WHERE run_id IS NULL)")
+    op.execute(
+        "UPDATE results SET checkpoint_id = NULL "
+        "WHERE checkpoint_id IN (SELECT id FROM checkpoints WHERE run_id IS NULL)"
+    )
     op.execute("DELETE FROM checkpoints WHERE run_id IS NULL")
     op.execute("ALTER TABLE checkpoints ALTER COLUMN run_id SET NOT NULL")
     op.drop_index("ix_checkpoints_model_id", table_name="checkpoints")

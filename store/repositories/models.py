@@ -47,6 +47,11 @@ class Models:
         """The model of a name; None where none is registered under it."""
         return self._session.scalar(select(Model).where(Model.name == name))
 
+    def names(self, model_ids: Iterable[UUID]) -> dict[UUID, str]:
+        """Names of models by their ids."""
+        query = select(Model.id, Model.name).where(Model.id.in_(list(model_ids)))
+        return dict(self._session.execute(query).all())
+
     def page(
         self,
         limit: int = 20,

@@ -96,17 +96,21 @@ class Checkpoints:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def get(self, checkpoint_id: UUID) -> Checkpoint:
+    def get(self, checkpoint_id: UUID, *, is_deleted_too: bool = False, is_locked: bool = False) -> Checkpoint:
         """One checkpoint.
+
+        Args:
+            is_deleted_too: also one whose files are no more.
+            is_locked: nobody else changes it before this transaction ends.
 
         Raises:
             NotFound: there is none.
             Gone: it was deleted.
         """
-        checkpoint = self._session.get(Checkpoint, checkpoint_id)
+        checkpoint = self._session.get(Checkpoint, checkpoint_id, with_for_update=is_locked)
         if checkpoint is None:
             raise absent(self._session, "checkpoint", checkpoint_id)
-        if checkpoint.deleted_at is not None:
+        if checkpoint.deleted_at is not None and not is_deleted_too:
             shown = encode_id("ckpt", checkpoint_id)
             raise Gone("checkpoint", shown, checkpoint.deleted_reason, checkpoint.deleted_at)
         return checkpoint
