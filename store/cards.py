@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from evaluation.benchmarks import BENCHMARKS
 from store.ids import encode_id
 from store.lineage import Edge, Lineage, Node, lineage_of
 from store.models.job import Job
@@ -18,7 +17,11 @@ from store.statistics import TableRow, results_table
 _SHORT = 16
 
 
-def model_card(session: Session, checkpoint: Checkpoint, form: str) -> str:
+UnitOf = Callable[[str, str], str]
+"""(benchmark, metric) -> what its values are: `fraction`, `percent` or `number`."""
+
+
+def model_card(session: Session, checkpoint: Checkpoint, form: str, unit_of: UnitOf) -> str:
     """The card.
 
     Args:
@@ -28,7 +31,7 @@ def model_card(session: Session, checkpoint: Checkpoint, form: str) -> str:
     subject = lineage.nodes[lineage.subject]
     title = subject.name if subject.seed is None else f"{subject.method or subject.name}, seed {subject.seed}"
     parts = [_front(subject, lineage, form), f"# {_plain(title)}\n", _about(checkpoint, subject, form)]
-    parts += [_origin(lineage), _configuration(session, subject), _results(session, checkpoint, subject)]
+    parts += [_origin(lineage), _configuration(session, subject), _results(session, checkpoint, subject, unit_of)]
     return "\n".join(part for part in parts if part)
 
 
@@ -99,7 +102,7 @@ def _configuration(session: Session, subject: Node) -> str:
     return f"## Configuration\n\n{fence}json\n{text}\n{fence}\n"
 
 
-def _results(session: Session, checkpoint: Checkpoint, subject: Node) -> str:
+def _results(session: Session, checkpoint: Checkpoint, subject: Node, unit_of: UnitOf) -> str:
     """What was measured on this checkpoint, and beside it the method's mean and spread over train seeds."""
     rows = list(session.scalars(select(Result).where(Result.checkpoint_id == checkpoint.id).order_by(Result.id)))
     if not rows:
@@ -113,10 +116,11 @@ def _results(session: Session, checkpoint: Checkpoint, subject: Node) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in mine:
+        unit = unit_of(row.benchmark, row.metric)
         whole = sisters.get((row.benchmark, row.metric, row.decoding, row.configuration))
         lines.append(
-            f"| {row.benchmark} | {row.metric} | {row.decoding} | {_figure(row, row.mean)} | "
-            f"{_spread(whole)} | {row.num_examples} |"
+            f"| {row.benchmark} | {row.metric} | {row.decoding} | {_figure(row.mean, unit)} | "
+            f"{_spread(whole, unit)} | {row.num_examples} |"
         )
     return "\n".join([*lines, ""])
 
@@ -135,18 +139,16 @@ def _sisters(session: Session, rows: Sequence[Result], subject: Node) -> dict[Ke
     return {(row.benchmark, row.metric, row.decoding, row.configuration): row for row in table}
 
 
-def _figure(row: TableRow, value: float | None) -> str:
-    known = BENCHMARKS.get(row.benchmark)
-    unit = "fraction" if known is None else known.units.get(row.metric, "fraction")
+def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "not scored"
-    return f"{100 * value:.1f} %" if unit == "fraction" else f"{value:.4g}"
+    return f"{100 * value:.1f} %" if unit == "fraction" else f"{value:.4g}{' %' if unit == 'percent' else ''}"
 
 
-def _spread(row: TableRow | None) -> str:
-    if row is None or row.mean is None or row.n < 2:
+def _spread(row: TableRow | None, unit: str) -> str:
+    if row is None or row.mean is None or row.std is None:
         return ""
-    return f"{_figure(row, row.mean)} ± {_figure(row, row.std)} ({row.n} seeds)"
+    return f"{_figure(row.mean, unit)} ± {_figure(row.std, unit)} ({row.n} seeds)"
 
 
 def _role(edge: Edge) -> str:

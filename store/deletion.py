@@ -132,7 +132,8 @@ def _delete(session: Session, run_ids: Collection[UUID], job_ids: Sequence[UUID]
     note_removals(session, [artifacts.runs_path(run.id) for run in runs], reason)
     for table in (Completion, Result, Metric, LogChunk):
         session.execute(delete(table).where(table.run_id.in_(run_ids)))
-    session.execute(delete(Event).where(Event.run_id.in_(run_ids) | Event.job_id.in_(job_ids)))
+    session.execute(delete(Event).where(Event.job_id.in_(job_ids)))
+    session.execute(update(Event).where(Event.run_id.in_(run_ids)).values(run_id=None))  # a job's are gapless
     session.execute(delete(Checkpoint).where(mine))
     either = RunDependency.run_id.in_(run_ids) | RunDependency.needs_id.in_(run_ids)
     session.execute(delete(RunDependency).where(either))

@@ -123,6 +123,7 @@ def write_rows(
     session: Session,
     collected: Collected,
     *,
+    project_id: UUID,
     run_id: UUID,
     attempt: int,
     job_id: UUID,
@@ -137,6 +138,7 @@ def write_rows(
     models = [
         {
             "id": new_id(),
+            "project_id": project_id,
             "run_id": run_id,
             "model_id": model_id,
             "attempt": attempt,
@@ -165,6 +167,7 @@ def write_rows(
             [
                 {
                     "id": new_id(),
+                    "project_id": project_id,
                     "run_id": run_id,
                     "job_id": job_id,
                     "experiment_id": experiment_id,

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from lco.manifest import MANIFEST, read_files
 from store.artifacts import checkpoint_directory, run_directory
-from store.cards import model_card
+from store.cards import UnitOf, model_card
 from store.errors import Conflict, Invalid
 from store.ids import encode_id
 from store.models.record import Checkpoint
@@ -71,7 +71,7 @@ class Archive:
                     yield block
 
 
-def archive_of(session: Session, settings: Settings, checkpoint: Checkpoint, form: str) -> Archive:
+def archive_of(session: Session, settings: Settings, checkpoint: Checkpoint, form: str, unit_of: UnitOf) -> Archive:
     """The archive of a published model.
 
     Args:
@@ -100,7 +100,7 @@ def archive_of(session: Session, settings: Settings, checkpoint: Checkpoint, for
         if not place.is_file() or place.stat().st_size != size:
             raise Conflict("damaged", f"{name} is missing or has another size than its manifest says")
         members.append((f"ORIGINAL_{name}" if name == CARD else name, size, place, sha256))
-    card = model_card(session, checkpoint, form).encode()
+    card = model_card(session, checkpoint, form, unit_of).encode()
     members.append((CARD, len(card), card, hashlib.sha256(card).hexdigest()))
     sums = "".join(f"{sha256}  {name}\n" for name, _, _, sha256 in members).encode()
     members.append((SUMS, len(sums), sums, ""))

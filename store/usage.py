@@ -1,6 +1,6 @@
-"""What takes how much room: by project and kind, from rows alone; and the database's own size."""
+"""What takes how much room: by kind, from rows alone; and the database's own size."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from store.models.dataset import Dataset
 from store.models.record import Checkpoint, LogChunk
+from store.models.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +24,8 @@ class Used:
     num_datasets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the session sees of the platform."""
-
-    used: Used = field(default_factory=Used)
-    database_bytes: int = 0
-
-
-def usage_of(session: Session) -> Usage:
-    """Room that checkpoints, data sets and logs take, and the whole database."""
+def used_by(session: Session) -> Used:
+    """Room that checkpoints, data sets and logs take, of the project that the session is confined to."""
     mine = (
         select(Checkpoint.kind, func.count(), func.coalesce(func.sum(Checkpoint.size_bytes), 0))
         .where(Checkpoint.deleted_at.is_(None))
@@ -42,9 +35,11 @@ def usage_of(session: Session) -> Usage:
     # Versions of equal rows share one file.
     files = select(Dataset.path, func.max(Dataset.size_bytes).label("size")).group_by(Dataset.path).subquery()
     datasets = session.execute(select(func.count(), func.coalesce(func.sum(files.c.size), 0))).one()
-    logs = session.scalar(select(func.coalesce(func.sum(func.length(LogChunk.text)), 0)))
+    logs = session.scalar(
+        select(func.coalesce(func.sum(func.length(LogChunk.text)), 0)).join(Run, Run.id == LogChunk.run_id)
+    )
     none = (0, 0)
-    used = Used(
+    return Used(
         states=kinds.get("state", none)[1],
         models=kinds.get("model", none)[1],
         datasets=int(datasets[1]),
@@ -53,10 +48,10 @@ def usage_of(session: Session) -> Usage:
         num_models=kinds.get("model", none)[0],
         num_datasets=datasets[0],
     )
-    return Usage(used, _database_bytes(session))
 
 
-def _database_bytes(session: Session) -> int:
+def size_of_database(session: Session) -> int:
+    """Bytes of the whole database."""
     if session.get_bind().dialect.name == "postgresql":
         return int(session.scalar(select(func.pg_database_size(func.current_database()))) or 0)
     pages: Any = session.scalar(text("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"))

@@ -16,6 +16,7 @@ from api.errors import Problem
 from api.idempotency import Once, OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
+from api.result_views import unit_of
 from api.routes.deletions import files_removed
 from store.database import database_time
 from store.deletion import delete_checkpoint
@@ -147,7 +148,7 @@ def export(
     """
     with database.read() as session:
         row = Checkpoints(session).get(parse_id("ckpt", ckpt_id))
-        archive = archive_of(session, settings, row, form)
+        archive = archive_of(session, settings, row, form, unit_of)
     name = ckpt_id if form == "merged" else f"{ckpt_id}-adapter"
     headers = {
         "ETag": archive.etag,

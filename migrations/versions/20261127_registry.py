@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261127_registry"
-down_revision = "20261126_datasets"
+down_revision = "20261127_projects"
 branch_labels = None
 depends_on = None
 
@@ -21,10 +21,13 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Uuid(), nullable=True),
         sa.Column("files", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("project_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_models_project_id_projects"),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_models_job_id_jobs"),
         sa.PrimaryKeyConstraint("id", name="pk_models"),
-        sa.UniqueConstraint("name", name="uq_models_name"),
+        sa.UniqueConstraint("project_id", "name", name="uq_models_project_id_name"),
     )
+    op.create_index("ix_models_project_id_id", "models", ["project_id", "id"])
     op.create_table(
         "tombstones",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -33,6 +36,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("project_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_tombstones_project_id_projects"),
         sa.PrimaryKeyConstraint("id", name="pk_tombstones"),
     )
     op.create_table(
@@ -92,4 +97,5 @@ def downgrade() -> None:
     op.drop_index("ix_removals_open", table_name="removals")
     op.drop_table("removals")
     op.drop_table("tombstones")
+    op.drop_index("ix_models_project_id_id", table_name="models")
     op.drop_table("models")

@@ -8,13 +8,14 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
+from store.models.project import InProject
 
 
-class Model(Base):
+class Model(InProject, Base):
     """A model that came from elsewhere, under the name that jobs give as `model:NAME`; its weights are a checkpoint."""
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("name"),)
+    __table_args__ = (UniqueConstraint("project_id", "name"), Index(None, "project_id", "id"))
 
     id: Mapped[PrimaryId]
     name: Mapped[str] = mapped_column(String(128))
@@ -31,7 +32,7 @@ class Model(Base):
     created_at: Mapped[Created]
 
 
-class Tombstone(Base):
+class Tombstone(InProject, Base):
     """Something that was deleted: what there was, and why it is gone."""
 
     __tablename__ = "tombstones"

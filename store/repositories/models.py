@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from store.confinement import project_of
 from store.models.job import Job
 from store.models.record import Checkpoint
 from store.models.registry import Model
@@ -44,8 +45,9 @@ class Models:
         return model
 
     def named(self, name: str) -> Model | None:
-        """The model of a name; None where none is registered under it."""
-        return self._session.scalar(select(Model).where(Model.name == name))
+        """The model of a name in the session's project; None where none is registered under it."""
+        is_named = (Model.project_id == project_of(self._session), Model.name == name)
+        return self._session.scalar(select(Model).where(*is_named))
 
     def names(self, model_ids: Iterable[UUID]) -> dict[UUID, str]:
         """Names of models by their ids."""
@@ -75,7 +77,7 @@ class Models:
         )
         checkpoints = {row.model_id: row for row in self._session.scalars(weights.order_by(Checkpoint.id))}
         jobs = select(Job.id, Job.status).where(Job.id.in_([row.job_id for row in rows if row.job_id is not None]))
-        statuses = {job_id: status for job_id, status in self._session.execute(jobs)}
+        statuses = dict(self._session.execute(jobs))
         found = {}
         for row in rows:
             status = "failed" if row.job_id is None else statuses.get(row.job_id, "failed")
