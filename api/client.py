@@ -14,14 +14,15 @@ from api.clients.access import Access, AsyncAccess
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
+from api.clients.storage import AsyncStorage, Storage
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Access):
+class Client(Jobs, Registry, Storage, Results, Access):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncAccess):
+class AsyncClient(AsyncJobs, AsyncRegistry, AsyncStorage, AsyncResults, AsyncAccess):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

@@ -86,4 +86,4 @@ def refuse_purged(run: Run, kind: str) -> None:
     """
     if (since := run.purged.get(kind)) is not None:
         reason = "records of this age are not kept here"
-        raise Gone(kind, encode_id("run", run.id), reason, datetime.fromisoformat(since))
+        raise Gone(f"record of {kind}", encode_id("run", run.id), reason, datetime.fromisoformat(since))

@@ -36,7 +36,7 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
     with database.read() as session:
         found = views.experiment(session, parse_id("exp", experiment_id))
         tables = _tables(session, found)
-        original = found.cloned_from and Experiments(session).get(parse_id("exp", found.cloned_from)).name
+        original = found.cloned_from and Experiments(session).name(parse_id("exp", found.cloned_from))
     runs = all_runs(found.jobs)
     return page(
         request,

@@ -124,6 +124,10 @@ class Experiments:
             raise absent(self._session, "experiment", experiment_id)
         return experiment
 
+    def name(self, experiment_id: UUID) -> str | None:
+        """The name of an experiment; None where there is none, or none any more."""
+        return self._session.scalar(select(Experiment.name).where(Experiment.id == experiment_id))
+
     def page(
         self,
         limit: int = 20,

@@ -77,7 +77,7 @@ class Models:
         )
         checkpoints = {row.model_id: row for row in self._session.scalars(weights.order_by(Checkpoint.id))}
         jobs = select(Job.id, Job.status).where(Job.id.in_([row.job_id for row in rows if row.job_id is not None]))
-        statuses = dict(self._session.execute(jobs))
+        statuses = dict(self._session.execute(jobs).all())
         found = {}
         for row in rows:
             status = "failed" if row.job_id is None else statuses.get(row.job_id, "failed")
