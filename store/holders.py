@@ -7,15 +7,13 @@ from uuid import UUID
 from sqlalchemy import String, cast, func, select
 from sqlalchemy.orm import Session
 
-from store.ids import decode_id, encode_id
+from store.ids import encode_id
 from store.models.base import Base
 from store.models.dataset import Alias
 from store.models.job import Job
 from store.models.record import Checkpoint, Result
 from store.models.registry import Model
 from store.models.run import Run, RunDependency
-from store.sources import spec_of
-from store.specs import references
 from store.states import TERMINAL
 
 _MANY = 3
@@ -116,18 +114,18 @@ def _named(
     Args:
         is_ended: only jobs that have ended, or that have not.
     """
-    wanted = {encode_id("ckpt", identifier) for identifier in ids}
-    if not wanted:
+    if not ids:
         return []
-    query = select(Job.id, Job.name, Job.spec).where(cast(Job.spec, String).contains("ckpt_"), Job.id.not_in(without))
+    text = cast(Job.spec, String)
+    query = select(Job.id, Job.name, text).where(text.contains("ckpt_"), Job.id.not_in(without))
     if is_ended is not None:
         live = select(Run.job_id).where(Run.state.not_in(TERMINAL))
         query = query.where(Job.id.not_in(live) if is_ended else Job.id.in_(live))
     return [
-        (decode_id("ckpt", reference.value), _job(job_id, name))
+        (identifier, _job(job_id, name))
         for job_id, name, spec in session.execute(query.order_by(Job.id))
-        for reference in references(spec_of(spec).config)
-        if reference.scheme == "checkpoint-id" and reference.value in wanted
+        for identifier in ids
+        if encode_id("ckpt", identifier) in spec
     ]
 
 

@@ -17,8 +17,8 @@ from store.models.record import Checkpoint
 from store.models.registry import Model
 from store.models.run import Attempt, Run, RunDependency
 from store.naming import dataset_version
-from store.sources import serving_run, source_job_id, spec_of
-from store.specs import Reference, references
+from store.sources import inputs_of, serving_run, source_job_id
+from store.specs import Reference
 
 MAX_NODES = 200
 
@@ -147,8 +147,7 @@ class _Walk:
         checkpoint = checkpoint or self._session.scalar(published.order_by(Checkpoint.step.desc()).limit(1))
         n = checkpoint.attempt if checkpoint is not None else run.output_attempt
         attempt = self._session.get(Attempt, (run_id, n)) if n else None
-        spec = spec_of(job.spec)
-        config = json.dumps(job.spec["config"], sort_keys=True).encode()
+        config = json.dumps(job.spec.get("config"), sort_keys=True).encode()
         node = Node(
             id=name,
             type="run",
@@ -168,8 +167,10 @@ class _Walk:
         )
         if job.kind == "import":
             node.hub_id, node.revision = job.spec["config"]["hub_id"], job.spec["config"]["revision"]
+            registered = select(Model.name).where(Model.job_id == job.id)
+            node.name = self._session.scalar(registered) or node.hub_id.rpartition("/")[2]
         self.found.nodes[name] = node
-        for reference in references(spec.config):
+        for reference in inputs_of(job.spec):
             source = self._source(reference, run.seed, job.experiment_id)
             if source is not None:
                 self.found.edges.append(Edge(source, name, ".".join(reference.pointer)))
@@ -228,7 +229,7 @@ class _Walk:
         job = None if run is None else self._session.get(Job, run.job_id)
         if run is None or job is None:
             return False
-        for reference in references(spec_of(job.spec).config):
+        for reference in inputs_of(job.spec):
             if reference.scheme not in ("job-name", "job-id"):
                 continue
             try:

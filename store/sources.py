@@ -52,6 +52,14 @@ def spec_of(document: dict[str, Any]) -> JobSpec:
     return _JOB_SPEC.validate_python(document, strict=False)
 
 
+def inputs_of(document: dict[str, Any]) -> list[Reference]:
+    """Every input that a stored document names; none where it is of a time whose specs this program cannot read."""
+    try:
+        return list(references(spec_of(document).config))
+    except ValueError:
+        return []
+
+
 def source_job_id(session: Session, reference: Reference, experiment_id: UUID | None) -> UUID | None:
     """The job behind a reference to a job; None for other schemes.
 

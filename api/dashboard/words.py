@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from api.figures import figure
+from api.figures import figure, size_text
 from api.result_schemas import Unit
 from api.schemas import JobNode, Progress, RunSummary
 from lco.metrics import METRICS
@@ -188,6 +188,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "size": size_text,
     "signed": signed,
     "chance": chance,
     "num_over": num_over,

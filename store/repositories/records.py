@@ -212,6 +212,11 @@ class Results:
                 query = query.where(column == value)
         return keyset_page(self._session, query, Result.id, limit=limit, after=after, before=before, order=order)
 
+    def of_checkpoint(self, checkpoint_id: UUID) -> list[Result]:
+        """Every result that was measured on a checkpoint."""
+        mine = select(Result).where(Result.checkpoint_id == checkpoint_id)
+        return list(self._session.scalars(mine.order_by(Result.id)))
+
     def all(self, *, experiment_id: UUID | None = None, job_id: UUID | None = None) -> list[Result]:
         """Every result of an experiment or a job, for `statistics.results_table`."""
         assert (experiment_id is None) != (job_id is None)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from store.ids import encode_id
 from store.models.base import utc_now
 from store.models.tables import (
     Attempt,
+    Checkpoint,
     Completion,
     Event,
     Experiment,
@@ -55,6 +56,7 @@ class Filled:
     """Name -> id."""
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
     """(name of the job, seed) -> id."""
+    checkpoints: list[str] = field(default_factory=list)
 
     def pages(self) -> list[str]:
         """Every page that shows one thing."""
@@ -64,6 +66,9 @@ class Filled:
             f"/experiments/{self.experiment}/stability?kind=sft",
             f"/experiments/{self.experiment}/compare",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
+            *(f"/checkpoints/{checkpoint}" for checkpoint in self.checkpoints),
+            "/checkpoints?deleted=yes",
+            "/settings/usage",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
         ]
@@ -121,8 +126,20 @@ class _Filler:
                 for needed in needs:
                     self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
                 self._leave(job, run, experiment.id)
+                if state is RunState.SUCCEEDED and kind in ("sft", "train"):
+                    filled.checkpoints.append(encode_id("ckpt", self._publish(run).id))
+        self._publish(runs["rm", 0], deleted_at=self.now, deleted_reason=HOSTILE)
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
         return filled
+
+    def _publish(self, run: Run, **values: Any) -> Checkpoint:
+        """What a run published."""
+        return self._add(
+            Checkpoint(
+                run_id=run.id, attempt=1, kind="model", step=NUM_STEPS, path=f"runs/{run.seed}/{HOSTILE}",
+                manifest_sha256="0" * 64, size_bytes=12_345_678, **values,
+            )
+        )  # fmt: skip
 
     def _run(self, job: Job, seed: int, state: RunState) -> Run:
         is_begun = state not in (RunState.QUEUED, RunState.BLOCKED, RunState.PAUSED, RunState.LEASED)
