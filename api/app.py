@@ -28,6 +28,7 @@ from api.routes import (
     jobs,
     models,
     outputs,
+    overview,
     records,
     results,
     runs,
@@ -41,6 +42,7 @@ from store.settings import Settings
 
 STATIC = Path(__file__).parent / "dashboard" / "static"
 _ROUTERS = (
+    overview.router,
     jobs.router,
     records.router,
     experiments.router,

@@ -35,6 +35,7 @@ PROBLEMS = {
     "not_found": "There is no such object, or nothing at this path.",
     "not_migrated": "The database is not at the newest migration: run `lco migrate`.",
     "not_yours": "The run belongs to another attempt.",
+    "object_store_unavailable": "The object store of LCO_ARTIFACT_STORE does not answer. Retry after `Retry-After`.",
     "overloaded": "Too many requests at once. Retry after the seconds in `Retry-After`.",
     "range_not_satisfiable": "There is nothing in the range that was asked for.",
     "stale": "The object has changed since its ETag was read. Read it again.",

@@ -13,12 +13,13 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from lco.manifest import MANIFEST, read_files
-from store.artifacts import checkpoint_directory, run_directory
+from store.artifacts import artifact_path, checkpoint_directory, relative_path, run_directory
 from store.cards import UnitOf, model_card
 from store.errors import Conflict, Invalid
 from store.ids import encode_id
 from store.models.record import Checkpoint
 from store.models.registry import Model
+from store.objects import object_store
 from store.settings import Settings
 
 ADAPTER = "adapter"
@@ -85,7 +86,7 @@ def archive_of(session: Session, settings: Settings, checkpoint: Checkpoint, for
         raise Invalid("/path/ckpt_id", "this is a resumable state, not a published model")
     try:
         directory = checkpoint_directory(settings, checkpoint)
-        listed = _files(session, settings, checkpoint, directory)
+        listed = _files(session, settings, checkpoint)
     except (ValueError, OSError, KeyError) as error:
         raise Conflict("damaged", f"its files cannot be read: {error}") from error
     inside = {name: entry for name, entry in listed.items() if name.startswith(f"{ADAPTER}/") == (form == "adapter")}
@@ -119,35 +120,33 @@ def archive_of(session: Session, settings: Settings, checkpoint: Checkpoint, for
     return Archive(tuple(pieces), sum(piece.size for piece in pieces), f'"{etag}"')
 
 
-def has_adapter(settings: Settings, checkpoint: Checkpoint) -> bool:
-    """Whether a model was published with its adapter apart."""
-    try:
-        return (checkpoint_directory(settings, checkpoint) / ADAPTER).is_dir()
-    except ValueError:
-        return False
-
-
 def files_of_model(session: Session, settings: Settings, checkpoint: Checkpoint) -> dict[str, tuple[str, int]]:
-    """SHA-256 and size of each file of a checkpoint, by its path inside; empty where they cannot be read."""
+    """SHA-256 and size of each file of a checkpoint, by its path inside; empty where they cannot be read. Nothing is
+    fetched for it.
+    """
     try:
-        return _files(session, settings, checkpoint, checkpoint_directory(settings, checkpoint))
+        return _files(session, settings, checkpoint)
     except (ValueError, OSError, KeyError):
         return {}
 
 
-def _files(session: Session, settings: Settings, checkpoint: Checkpoint, directory: Path) -> dict[str, tuple[str, int]]:
+def _files(session: Session, settings: Settings, checkpoint: Checkpoint) -> dict[str, tuple[str, int]]:
     if checkpoint.run_id is None:
         model = None if checkpoint.model_id is None else session.get(Model, checkpoint.model_id)
         if model is None:
             raise ValueError("its registered model is gone")
-        files = model.files
+        files, prefix = model.files, "."
     else:
-        place = run_directory(settings, checkpoint.run_id, checkpoint.attempt)
-        root = directory if checkpoint.kind == "state" else place
+        directory = artifact_path(settings, checkpoint.path)
+        attempt = run_directory(settings, checkpoint.run_id, checkpoint.attempt)
+        root = directory if checkpoint.kind == "state" else attempt
         prefix = directory.relative_to(root).as_posix()
-        files = read_files(root)
-        if prefix != ".":
-            files = {
-                name.removeprefix(f"{prefix}/"): entry for name, entry in files.items() if name.startswith(f"{prefix}/")
-            }
+        store = object_store(settings)
+        if store is not None and not (root / MANIFEST).is_file():
+            files = store.files(relative_path(settings, root))
+        else:
+            files = read_files(root)
+    if prefix != ".":
+        inside = f"{prefix}/"
+        files = {name.removeprefix(inside): entry for name, entry in files.items() if name.startswith(inside)}
     return {name: (entry["sha256"], entry["size_bytes"]) for name, entry in files.items() if name != MANIFEST}

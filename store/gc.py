@@ -22,6 +22,7 @@ from store.leftovers import Leftover, leftovers
 from store.models.record import Checkpoint
 from store.models.registry import Removal
 from store.models.run import Attempt, Run
+from store.objects import object_store
 from store.retention import RECORDS, due_records, purge
 from store.settings import Settings
 from store.states import TERMINAL, RunState
@@ -186,7 +187,10 @@ class Collector:
         """Whether its directory is gone and its attempt's is there: a root that is not mounted replaces nothing."""
         assert row.run_id is not None
         attempt = artifacts.run_directory(self._settings, row.run_id, row.attempt)
-        return attempt.is_dir() and not artifacts.artifact_path(self._settings, row.path).exists()
+        if not attempt.is_dir() or artifacts.artifact_path(self._settings, row.path).exists():
+            return False
+        store = object_store(self._settings)
+        return store is None or not store.has(row.path)
 
     def _mark(self, checkpoint_id: UUID, reason: str) -> Item | None:
         """Marks one checkpoint after another look at it; None where somebody was faster, or holds it by now."""
@@ -210,6 +214,14 @@ class Collector:
         for left in leftovers(self._settings, lambda run_ids: _known(session, run_ids)):
             if left.subject not in noted:
                 yield left
+        if self._settings.artifact_store:  # each machine has copies of its own; the rows were marked on one of them
+            gone = select(Checkpoint).where(Checkpoint.deleted_at.is_not(None), Checkpoint.run_id.is_not(None))
+            paths = {path for row in session.scalars(gone) for path in artifacts.files_of(row)} - noted
+            for path in sorted(paths):
+                place = artifacts.artifact_path(self._settings, path)
+                if place.exists():
+                    size = artifacts.size_at(self._settings, path)
+                    yield Leftover("directory", place, path, size, "a copy of what was deleted")
 
     def _remove_leftover(self, left: Leftover, report: Report) -> None:
         if left.run_id is not None:

@@ -12,6 +12,8 @@ from store.settings import Settings
 from store.uploads import FOLDER
 
 _TEMPORARY = ".tmp"
+_FETCHING = ".fetching"
+"""Stands in the hidden name of what is on its way from the object store."""
 Known = Callable[[list[UUID]], dict[UUID, dict[int, bool]]]
 """Ids -> for each run that has a row its attempts, and whether each has ended."""
 
@@ -40,6 +42,9 @@ def leftovers(settings: Settings, known: Known) -> Iterator[Leftover]:
     for place in _entries(incoming):
         if _is_old(place, border):
             yield _temporary(place, f"{FOLDER}/.incoming/{place.name}", "an upload that was never finished")
+    for place in _entries(settings.data / FOLDER):
+        if place.name.startswith(".") and place.name.endswith(_FETCHING) and _is_old(place, border):
+            yield _temporary(place, f"{FOLDER}/{place.name}", "a copy that was never finished")
     for place in _entries(settings.models):
         if place.name.startswith(".") and place.is_dir() and _is_old(place, border):
             yield _temporary(place, f"models/{place.name}", "an import that was never finished")
@@ -61,6 +66,8 @@ def _of_runs(root: Path, border: float, known: Known) -> Iterator[Leftover]:
                 yield Leftover("directory", place, f"{RUNS}/{place.name}", size_on_disk(place), reason, run_id)
             continue
         for inner in _entries(place):
+            if inner.name.startswith(".") and _FETCHING in inner.name and _is_old(inner, border):
+                yield _temporary(inner, f"{RUNS}/{place.name}/{inner.name}", "a copy that was never finished")
             if inner.name.isdecimal():
                 yield from _of_attempt(inner, run_id, attempts.get(int(inner.name)), border)
 
@@ -77,7 +84,8 @@ def _of_attempt(place: Path, run_id: UUID, has_ended: bool | None, border: float
         return
     for folder in (place, place / "checkpoints"):
         for inner in _entries(folder):
-            is_hidden = inner.name.startswith(".") and inner.name.endswith((_TEMPORARY, REMOVED))
+            is_unfinished = inner.name.endswith((_TEMPORARY, REMOVED)) or _FETCHING in inner.name
+            is_hidden = inner.name.startswith(".") and is_unfinished
             if is_hidden and _is_old(inner, border):
                 here = f"{subject}/{inner.relative_to(place).as_posix()}"
                 yield Leftover(

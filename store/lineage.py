@@ -182,17 +182,7 @@ class _Walk:
             checkpoint = self._session.get(Checkpoint, decode_id("ckpt", reference.value))
             return None if checkpoint is None else self.up_from(checkpoint)
         if reference.scheme == "dataset":
-            dataset = dataset_version(self._session, reference.value)
-            if dataset is None:
-                return None
-            node = Node(
-                id=encode_id("ds", dataset.id),
-                type="dataset",
-                name=f"{dataset.name}@{dataset.version}",
-                dataset_id=dataset.id,
-                sha256=dataset.sha256,
-            )
-            return self._add(node)
+            return self._dataset(reference.value)
         if reference.scheme in ("model", "data"):
             text = f"{reference.scheme}:{reference.value}"
             return self._add(Node(id=text, type=reference.scheme, name=reference.value))
@@ -202,6 +192,31 @@ class _Walk:
             return None
         run = None if job_id is None else serving_run(self._session, job_id, seed)
         return None if run is None else self._run(run.id, None)
+
+    def _dataset(self, value: str) -> str | None:
+        """The node of a data set, after what its rows were taken from."""
+        dataset = dataset_version(self._session, value)
+        if dataset is None:
+            return None
+        name = encode_id("ds", dataset.id)
+        if name in self.found.nodes:
+            return name
+        self.found.nodes[name] = Node(
+            id=name,
+            type="dataset",
+            name=f"{dataset.name}@{dataset.version}",
+            dataset_id=dataset.id,
+            sha256=dataset.sha256,
+        )
+        source = None
+        if dataset.origin.get("kind") == "split":
+            source = self._dataset(str(dataset.origin["dataset"]).removeprefix("dataset:"))
+        elif dataset.origin.get("kind") == "run":
+            source = self._run(decode_id("run", str(dataset.origin["run"])), None)
+        if source is not None:
+            role = str(dataset.origin.get("part") or dataset.origin.get("output") or "")
+            self.found.edges.append(Edge(source, name, role))
+        return name
 
     def _users(self, node: Node) -> Iterator[UUID]:
         """Runs that take a node's output as an input: those that computed, not those that took over their outputs."""

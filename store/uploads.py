@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from store.disk import refuse_when_full
 from store.errors import InvalidRows, RowProblem
+from store.objects import DATA, object_store
 from store.settings import Settings
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -57,6 +58,7 @@ def keep_rows(settings: Settings, upload: Path, form: Format, text_fields: Seque
     Raises:
         InvalidRows: the file or some of its rows are wrong; names the first of them by number.
         Full: the disk is.
+        StoreUnavailable: the object store did not take them.
     """
     refuse_when_full(settings)
     problems: list[RowProblem] = []
@@ -94,6 +96,8 @@ def keep_rows(settings: Settings, upload: Path, form: Format, text_fields: Seque
         relative = f"{FOLDER}/{digest.hexdigest()}.jsonl"
         kept.chmod(0o640)
         kept.replace(settings.data / relative)
+        if (store := object_store(settings)) is not None:
+            store.put(settings.data / relative, f"{DATA}/{relative}")
     finally:
         kept.unlink(missing_ok=True)
     return Rows(digest.hexdigest(), relative, num_rows, size_bytes, list(columns))

@@ -1,6 +1,7 @@
 """What keeps the disk: garbage is collected hourly, by whichever process comes first, and a full disk is told."""
 
 import logging
+import socket
 
 from sqlalchemy.orm import Session
 
@@ -29,7 +30,9 @@ class Housekeeper:
         """Looks at the disk, and collects where it is time. Safe in any number of processes."""
         with self._database.write() as session:
             tell_disk(session, disk_of(self._settings))
-            is_time = chores.begin(session, "gc", COLLECT_SECONDS)
+            # With an object store each machine has files of its own.
+            name = f"gc {socket.gethostname()}"[:64] if self._settings.artifact_store else "gc"
+            is_time = chores.begin(session, name, COLLECT_SECONDS)
         if not is_time:
             return
         report = Collector(self._settings, self._database).collect()

@@ -18,7 +18,7 @@ from api.pagination import cursor
 from api.result_views import table_rows
 from api.routes.storage import usage_read
 from api.schemas import JobNode
-from store.exports import files_of_model, has_adapter
+from store.exports import ADAPTER, files_of_model
 from store.ids import encode_id
 from store.lineage import lineage_of
 from store.repositories.jobs import Jobs
@@ -117,7 +117,7 @@ def checkpoint(request: Request, database: DatabaseDep, settings: SettingsDep, c
         is_truncated=lineage.is_truncated,
         tables=tables,
         files=[{"name": name, "sha256": sha, "size": size} for name, (sha, size) in sorted(files.items())],
-        has_adapter=row.kind == "model" and has_adapter(settings, row),
+        has_adapter=row.kind == "model" and any(name.startswith(f"{ADAPTER}/") for name in files),
         twin=f"/v1/checkpoints/{ckpt_id}",
     )
 

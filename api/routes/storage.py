@@ -38,8 +38,8 @@ def usage_read(whole: Database, settings: Settings, principal: Principal) -> reg
     with whole.read() as session:
         rows = session.scalars(select(Project).order_by(Project.id)).all()
         database_bytes = size_of_database(session)
-        chore = session.get(Chore, "gc")
-        collected_at = None if chore is None else chore.started_at
+        last = select(Chore.started_at).where(Chore.name.startswith("gc")).order_by(Chore.started_at.desc())
+        collected_at = session.scalar(last.limit(1))
     projects = []
     for row in rows:
         if row.id == principal.project_id or principal.may("admin"):
