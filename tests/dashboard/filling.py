@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from string import Formatter
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lco.metrics import STABILITY
@@ -84,7 +85,7 @@ class Filled:
             "run_id": [self.runs[place] for place in (("measure-lco", 0), ("lco", 1), ("ppo", 1), ("grpo", 0))],
             "other_id": [self.runs["measure-sft", 0]],
             "ds_id": [self.dataset],
-            "ckpt_id": self.checkpoints[:1],
+            "ckpt_id": self.checkpoints[:2],
         }
 
     def queries(self) -> dict[str, list[str]]:
@@ -194,20 +195,16 @@ class _Filler:
                 for needed in needs:
                     self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
                 self._leave(job, run, experiment.id)
-                if state is RunState.SUCCEEDED and kind in ("sft", "train"):
-                    filled.checkpoints.append(encode_id("ckpt", self._publish(run).id))
-        self._publish(runs["rm", 0], deleted_at=self.now, deleted_reason=HOSTILE)
+        filled.checkpoints = [encode_id("ckpt", row.id) for row in self._kept(runs["sft", 0])]
+        gone = self._kept(runs["sft", 1])[0]
+        gone.deleted_at, gone.deleted_reason = self.now, HOSTILE
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
         return filled
 
-    def _publish(self, run: Run, **values: Any) -> Checkpoint:
-        """What a run published."""
-        return self._add(
-            Checkpoint(
-                run_id=run.id, attempt=1, kind="model", step=NUM_STEPS, path=f"runs/{run.seed}/{HOSTILE}",
-                manifest_sha256="0" * 64, size_bytes=12_345_678, **values,
-            )
-        )  # fmt: skip
+    def _kept(self, run: Run) -> list[Checkpoint]:
+        """The checkpoints of a run, the published model first."""
+        mine = select(Checkpoint).where(Checkpoint.run_id == run.id)
+        return list(self.session.scalars(mine.order_by(Checkpoint.id.desc())))
 
     def _run(self, job: Job, seed: int, state: RunState) -> Run:
         is_begun = state not in (RunState.QUEUED, RunState.BLOCKED, RunState.PAUSED, RunState.LEASED)
