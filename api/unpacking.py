@@ -103,7 +103,10 @@ def _extracted(archive: Path, target: Path) -> list[str]:
                 sums = place.read_text()
             else:
                 hashes[name] = digest.hexdigest()
-    stated = dict(reversed(line.split("  ", 1)) for line in sums.splitlines())
+    stated: dict[str, str] = {}
+    for line in sums.splitlines():
+        sha256, _, name = line.partition("  ")
+        stated[name] = sha256
     if stated != hashes:
         wrong = sorted(name for name in stated.keys() | hashes.keys() if stated.get(name) != hashes.get(name))
         raise ValueError(f"{wrong[0] if wrong else SUMS} differs from what {SUMS} states")
