@@ -20,7 +20,7 @@ _MANY = 3
 
 OWN = frozenset({
     "experiments", "jobs", "runs", "run_dependencies", "attempts", "checkpoints", "results", "completions", "metrics",
-    "log_chunks", "events",
+    "log_chunks", "events", "rollouts",
 })  # fmt: skip
 """Tables whose rows go with the job or run that they belong to. A row of any other one that refers to it holds it."""
 
@@ -38,6 +38,8 @@ def of_checkpoints(session: Session, checkpoints: Iterable[Checkpoint]) -> dict[
             found[row.id].append("it is pinned")
     for alias in session.scalars(select(Alias).where(Alias.checkpoint_id.in_(ids)).order_by(Alias.name)):
         found[alias.checkpoint_id].append(f"alias:{alias.name} means it")
+    for checkpoint_id, table, count in _baselines(session, ids):
+        found[checkpoint_id].append(f"{count} {table} {'has' if count == 1 else 'have'} it as their baseline")
     models = select(Model.id, Model.name).where(Model.id.in_({row.model_id for row in rows if row.model_id}))
     names = dict(session.execute(models).all())
     for row in rows:
@@ -127,6 +129,18 @@ def _named(
         for identifier in ids
         if encode_id("ckpt", identifier) in spec
     ]
+
+
+def _baselines(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str, int]]:
+    """Checkpoints that something was compared with: (checkpoint, table, rows). By its name, a column `baseline_id`."""
+    found = []
+    for table in Base.metadata.sorted_tables:
+        column = table.c.get("baseline_id")
+        if column is None or not any(key.column.table.name == "checkpoints" for key in column.foreign_keys):
+            continue
+        query = select(column, func.count()).where(column.in_(ids)).group_by(column)
+        found += [(row[0], table.name.replace("_", " "), row[1]) for row in session.execute(query)]
+    return found
 
 
 def _waiting(session: Session, run_ids: Collection[UUID]) -> dict[UUID, list[str]]:

@@ -25,6 +25,7 @@ GIVES = {
     "pairs": frozenset({"data"}),
     "evaluation": frozenset({"completions"}),
     "score": frozenset[str](),
+    "sample": frozenset[str](),
     "import": frozenset({"model"}),
 }
 """What the output of a kind of job can be an input as."""

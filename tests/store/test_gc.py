@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import func, select, update
 
 from lco.manifest import read_manifest, write_manifest
-from store import deletion
+from store import deletion, holders
 from store.artifacts import relative_path, run_directory
 from store.errors import Conflict, Gone
 from store.gc import Collector
 from store.ids import encode_id
-from store.models.base import utc_now
+from store.models.base import Base, utc_now
 from store.models.dataset import Alias
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint, Event, LogChunk
@@ -370,3 +370,9 @@ def test_a_state_outside_the_directory_of_runs_is_never_removed(sqlite_rig: Rig)
     report = Collector(sqlite_rig.settings, sqlite_rig.database).collect()
     assert len(report.failures) == 1
     assert outside.is_dir()
+
+
+def test_every_table_whose_rows_belong_to_one_run_goes_with_it() -> None:
+    for table in Base.metadata.sorted_tables:
+        if "run_id" in table.primary_key.columns:
+            assert table.name in holders.OWN, f"{table.name}: delete its rows in store/deletion.py, and list it in OWN"
