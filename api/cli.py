@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, rewards
+from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, rewards, storage
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards)
+_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards, storage)
 """Modules that add commands, in the order of the help."""
 
 

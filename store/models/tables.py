@@ -6,6 +6,7 @@ from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.project import Project
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
+from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
 
@@ -15,6 +16,7 @@ __all__ = [
     "Attempt",
     "Base",
     "Checkpoint",
+    "Chore",
     "Completion",
     "Configuration",
     "Dataset",
@@ -24,11 +26,14 @@ __all__ = [
     "Job",
     "LogChunk",
     "Metric",
+    "Model",
     "Project",
+    "Removal",
     "Result",
     "Rollout",
     "Run",
     "RunDependency",
     "Session",
+    "Tombstone",
     "Worker",
 ]
