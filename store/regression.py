@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from store.confinement import confine, project_of
 from store.database import database_time
-from store.errors import Conflict, Invalid, NotFound
+from store.errors import Conflict, Invalid, NotFound, StoreError
 from store.ids import decode_id, encode_id, new_id
 from store.models.dataset import Alias
 from store.models.job import Job
@@ -182,7 +182,7 @@ def request_verdict(
 
 
 def retry_verdict(session: Session, settings: Settings, verdict_id: UUID) -> Verdict:
-    """Tries a verdict that ended in an error once more: the baseline is looked up anew, failed evaluations are run again.
+    """Tries a verdict that ended in an error again: the baseline is looked up anew, failed evaluations are repeated.
 
     Raises:
         NotFound: there is no such verdict.
@@ -222,7 +222,7 @@ def _start(
             number = version or suite.version
             for name, one in (("job_id", checkpoint_id), ("baseline_job_id", baseline_id)):
                 values[name] = _evaluation(session, settings, suite, plan, number, one)
-    except (Invalid, NotFound, ValueError) as error:
+    except (StoreError, ValueError) as error:
         what = f"baseline {plan.baseline}: {error}" if "baseline_id" not in values else str(error)
         values = {"state": "error", "reason": what[:2000], "decided_at": database_time(session)}
     session.execute(update(Verdict).where(Verdict.id == verdict_id).values(**values))
@@ -266,5 +266,4 @@ def _is_new(session: Session, table: type[Verdict] | type[SuiteEvaluation], valu
     """Inserts a row unless there is one with its key; waits for a transaction that is just inserting it."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-    first = next(iter(table.__table__.primary_key.columns))
-    return session.execute(statement.returning(first)).one_or_none() is not None
+    return session.execute(statement.returning(table.checkpoint_id)).one_or_none() is not None

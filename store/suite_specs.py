@@ -1,4 +1,4 @@
-"""What a suite says: benchmarks, a baseline, gates, triggers. `SuiteSpec` is what is submitted; `Plan` its versioned part.
+"""What a suite says: benchmarks, a baseline, gates, triggers. `SuiteSpec` is submitted; `Plan` is its versioned part.
 
 A change of the plan makes a new version, and every verdict names the one it is of. Description and triggers are no part
 of it: what starts a verdict changes no number.
@@ -15,11 +15,11 @@ from evaluation.config import BenchmarkConfig, DecodingLabel, EvalConfig
 from lco.config import Config, Fraction
 from store.specs import Metadata, Name, Resources
 
-
 BASELINE_PATTERN = r"^(alias:[a-z0-9][a-z0-9._-]{0,63}|ckpt_[0-9a-hjkmnp-tv-z]{26})$"
 _ANY_CHECKPOINT = "ckpt_" + "0" * 26
 """Stands for the policy where a plan is checked as an evaluation."""
 _LIKELIHOOD = "likelihood"
+_Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class Gate(Config):
@@ -78,10 +78,10 @@ class Plan(Config):
     """What is measured and what is asked of it: the versioned part of a suite."""
 
     benchmarks: Annotated[list[BenchmarkConfig], Field(min_length=1, max_length=32)]
-    """What is measured; one entry per benchmark name. `dataset:NAME` means the newest version when the plan was made."""
+    """What is measured; one entry per benchmark name. `dataset:NAME` is its newest version when the plan is made."""
     decodings: Annotated[list[DecodingLabel], Field(min_length=1, max_length=16)] = ["t0.6-p0.95"]
     """As those of an evaluation."""
-    eval_seeds: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 63)]], Field(min_length=1, max_length=64)] = [0, 1, 2, 3]
+    eval_seeds: Annotated[list[_Seed], Field(min_length=1, max_length=64)] = [0, 1, 2, 3]
     """As those of an evaluation. More of them make the gates' tests sharper where completions are sampled."""
     samples_per_example: Annotated[int, Field(ge=1, le=1024)] = 1
     """Completions of each example in a sampling pass."""

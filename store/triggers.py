@@ -1,4 +1,4 @@
-"""Checkpoints that no suite has judged although its triggers say so: new ones that meet a filter, and those of an alias.
+"""Checkpoints that a suite has not judged although its triggers say so: new ones that meet a filter, those of aliases.
 
 What is due is read from the rows, so no write of a checkpoint or alias knows of suites; and a verdict is unique for
 suite, version and checkpoint, so any number of reconcilers may fire what they find.
@@ -42,13 +42,13 @@ class Due:
 
 
 def fire_due(database: Database, settings: Settings) -> list[UUID]:
-    """Asks for every verdict that is due; the ids of those that are new or were there a moment ago."""
+    """Asks for every verdict that is due; their ids, also where another reconciler was faster."""
     with database.read() as session:
         moment = database_time(session)
         suites = list(session.scalars(select(Suite).where(Suite.archived_at.is_(None)).order_by(Suite.id)))
-        found = {suite.id: list(due(session, suite)) for suite in suites if any(suite.triggers.values())}
+        found = [(suite, list(due(session, suite))) for suite in suites if any(suite.triggers.values())]
     asked = []
-    for suite_id, several in found.items():
+    for suite, several in found:
         for one in several:
             try:
                 with database.confined(one.project_id).write() as session:
@@ -63,24 +63,16 @@ def fire_due(database: Database, settings: Settings) -> list[UUID]:
                 asked.append(verdict.id)
             except StoreError as error:  # it was archived, or the checkpoint is gone: the others are due all the same
                 logger.warning("no verdict on %s: %s", encode_id("ckpt", one.checkpoint_id), error)
-        _scanned(database, suite_id, moment)
+        _scanned(database, suite, moment)
     return asked
 
 
-def _scanned(database: Database, suite_id: UUID, moment: datetime) -> None:
-    """Notes up to when a suite's new checkpoints were looked at; once a while, for a write costs more than the scan."""
-    if moment_is_due(database, suite_id, moment):
+def _scanned(database: Database, suite: Suite, moment: datetime) -> None:
+    """Notes up to when a suite's new checkpoints were looked at; now and then, for a write costs more than the scan."""
+    if moment - suite.scanned_to > _OVERLAP:
         with database.write() as session:
-            session.execute(
-                update(Suite).where(Suite.id == suite_id, Suite.scanned_to < moment).values(scanned_to=moment)
-            )
-
-
-def moment_is_due(database: Database, suite_id: UUID, moment: datetime) -> bool:
-    """Whether a suite's mark is so old that the scan behind it grows long."""
-    with database.read() as session:
-        scanned_to = session.scalar(select(Suite.scanned_to).where(Suite.id == suite_id))
-    return scanned_to is not None and moment - scanned_to > _OVERLAP
+            note = update(Suite).where(Suite.id == suite.id, Suite.scanned_to < moment)
+            session.execute(note.values(scanned_to=moment))
 
 
 def due(session: Session, suite: Suite) -> Iterator[Due]:

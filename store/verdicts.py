@@ -206,14 +206,12 @@ def _check_configuration(session: Session, gate: WholeGate, own: _EvaluationRun,
         raise ValueError(f"{gate.benchmark} {gate.decoding}: an evaluation left no result of it")
     if first != second:
         raise ValueError(
-            f"{gate.benchmark} {gate.decoding}: the checkpoint and the baseline were not measured alike, since the data "
-            f"or the graders changed in between; change the suite, so that a new version evaluates both"
+            f"{gate.benchmark} {gate.decoding}: the checkpoint and the baseline were not measured alike: the data or "
+            f"the graders changed in between; change the suite, so that a new version evaluates both"
         )
 
 
-def _whole_value(
-    session: Session, gate: WholeGate, run: _EvaluationRun
-) -> tuple[float | None, float | None, int]:
+def _whole_value(session: Session, gate: WholeGate, run: _EvaluationRun) -> tuple[float | None, float | None, int]:
     """A metric's mean over eval seeds, its standard error, and its examples.
 
     The error is the mean of those of the seeds: that of one seed, since all have the examples in common.
@@ -270,9 +268,7 @@ def example_values(session: Session, gate: WholeGate, plan: Plan, run_id: UUID) 
     return {example: scale * math.fsum(some) / len(some) for example, some in over_seeds.items()}, examples
 
 
-def _of_pass(
-    gate: WholeGate, plan: Plan, passed: Mapping[str, list[tuple[float, str | None]]]
-) -> dict[str, float]:
+def _of_pass(gate: WholeGate, plan: Plan, passed: Mapping[str, list[tuple[float, str | None]]]) -> dict[str, float]:
     """Each example's value in the pass of one eval seed."""
     if not gate.is_sampled:
         return {example: math.fsum(value for value, _ in some) / len(some) for example, some in passed.items()}
@@ -330,9 +326,7 @@ def _promote(session: Session, verdict: Verdict, plan: Plan) -> None:
     elif alias is not None and _is_older(session, verdict.checkpoint_id, alias.checkpoint_id):
         note = f"{encode_id('ckpt', alias.checkpoint_id)}, which has the name, is newer"
     elif (
-        alias is not None
-        and plan.baseline == f"alias:{promotion.alias}"
-        and alias.checkpoint_id != verdict.baseline_id
+        alias is not None and plan.baseline == f"alias:{promotion.alias}" and alias.checkpoint_id != verdict.baseline_id
     ):
         note = f"the name has gone on to {encode_id('ckpt', alias.checkpoint_id)}, with which it was not compared"
     else:

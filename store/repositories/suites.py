@@ -9,7 +9,6 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from store.confinement import project_of
 from store.database import database_time
 from store.errors import Conflict, NotFound
 from store.ids import encode_id, new_id
@@ -78,9 +77,7 @@ class Suites:
         suite.description, suite.triggers, suite.updated_at = description, triggers, moment
         if plan is not None:
             suite.version += 1
-            self._session.add(
-                SuiteVersion(suite_id=suite.id, version=suite.version, plan=plan, created_at=moment)
-            )
+            self._session.add(SuiteVersion(suite_id=suite.id, version=suite.version, plan=plan, created_at=moment))
         suite.name = name
         try:
             with self._session.begin_nested():
@@ -224,20 +221,10 @@ class Verdicts:
 
     def latest(self, suite_ids: Iterable[UUID]) -> dict[UUID, Verdict]:
         """The newest verdict of each of some suites that has one."""
-        newest = (
-            select(func.max(Verdict.id))
-            .where(Verdict.suite_id.in_(sorted(set(suite_ids))))
-            .group_by(Verdict.suite_id)
-        )
-        if self._session.get_bind().dialect.name == "postgresql":  # which has no max of a UUID before version 18
-            ranked = (
-                select(Verdict.id)
-                .where(Verdict.suite_id.in_(sorted(set(suite_ids))))
-                .distinct(Verdict.suite_id)
-                .order_by(Verdict.suite_id, Verdict.id.desc())
-            )
-            newest = ranked
-        return {row.suite_id: row for row in self._session.scalars(select(Verdict).where(Verdict.id.in_(newest)))}
+        rank = func.row_number().over(partition_by=Verdict.suite_id, order_by=Verdict.id.desc())
+        ranked = select(Verdict.id, rank.label("rank")).where(Verdict.suite_id.in_(sorted(set(suite_ids)))).subquery()
+        query = select(Verdict).join(ranked, ranked.c.id == Verdict.id).where(ranked.c.rank == 1)
+        return {row.suite_id: row for row in self._session.scalars(query)}
 
     def counts(self, suite_ids: Iterable[UUID]) -> dict[UUID, Counts]:
         """How many verdicts of each of some suites came to what; every suite has an entry."""
@@ -250,7 +237,7 @@ class Verdicts:
         found = {suite_id: Counts({}, 0, 0) for suite_id in wanted}
         for suite_id, state, outcome, count in self._session.execute(query):
             old = found[suite_id]
-            if state == "decided":
+            if outcome is not None:
                 old.by_outcome[outcome] = count
             else:
                 is_open = state != "error"
