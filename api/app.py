@@ -30,6 +30,8 @@ from api.routes import (
     results,
     runs,
     scores,
+    suites,
+    verdicts,
     workers,
 )
 from api.streaming import Hub
@@ -50,6 +52,8 @@ _ROUTERS = (
     results.router,
     comparisons.router,
     benchmarks.router,
+    suites.router,
+    verdicts.router,
     workers.router,
     api_keys.router,
     health.router,

@@ -14,14 +14,15 @@ from api.clients.access import Access, AsyncAccess
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
+from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Access):
+class Client(Jobs, Registry, Results, Suites, Access):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncAccess):
+class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncSuites, AsyncAccess):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

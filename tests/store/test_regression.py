@@ -11,6 +11,7 @@ from store.models.job import Job
 from store.models.project import DEFAULT_PROJECT_ID
 from store.models.suite import Suite, SuiteEvaluation, Verdict
 from store.regression import request_verdict, retry_verdict
+from store.repositories.aliases import Aliases
 from store.repositories.suites import Suites, Verdicts
 from store.triggers import fire_due
 from store.verdicts import advance, conclude
@@ -151,8 +152,6 @@ def test_a_failed_evaluation_is_an_error_that_can_be_tried_again(lab, champion):
 def test_a_baseline_that_is_gone_is_an_error_with_the_reason(lab, champion):
     suite, checkpoint_id = lab.suite(), lab.checkpoint()
     with lab.database.write() as session:
-        from store.repositories.aliases import Aliases
-
         Aliases(session).remove("champion")
     verdict = lab.request(suite, checkpoint_id)
     assert (verdict.state, verdict.reason) == ("error", "baseline alias:champion: there is no alias champion")
