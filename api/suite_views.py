@@ -170,6 +170,6 @@ def checkpoint_names(session: Session, checkpoint_ids: Sequence[UUID]) -> dict[U
 
 
 def _runs(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    """The one run of each of some evaluation jobs."""
-    query = select(Run.job_id, Run.id).where(Run.job_id.in_(sorted(set(job_ids))))
+    """The first run of each of some evaluation jobs, which has one."""
+    query = select(Run.job_id, Run.id).where(Run.job_id.in_(sorted(set(job_ids)))).order_by(Run.id.desc())
     return {row.job_id: row.id for row in session.execute(query)}

@@ -128,7 +128,7 @@ def _judgement(session: Session, verdict: Verdict, plan: Plan) -> dict[str, Any]
         "state": "decided",
         "outcome": outcome,
         "reason": "; ".join(told)[:2000],
-        "figures": [_document(gate, figure) for gate, figure in zip(gates, figures, strict=True)],
+        "figures": [figures_document(gate, figure) for gate, figure in zip(gates, figures, strict=True)],
     }
 
 
@@ -295,7 +295,7 @@ def _of_pass(gate: WholeGate, plan: Plan, passed: Mapping[str, list[tuple[float,
     return sampled_metrics(completions, plan.pass_at, plan.samples_per_example)[gate.metric]
 
 
-def _document(gate: WholeGate, figure: GateFigures) -> dict[str, Any]:
+def figures_document(gate: WholeGate, figure: GateFigures) -> dict[str, Any]:
     """A gate and its figures as they are kept."""
     asked = {
         "benchmark": gate.benchmark,

@@ -79,7 +79,7 @@ def error_page(request: Request, problem: Problem) -> Response:
 def _section(path: str) -> str:
     """The entry of the navigation that a path belongs to."""
     first = path.split("/")[1]
-    return {"runs": "/jobs", "": "/"}.get(first, f"/{first}")
+    return {"runs": "/jobs", "verdicts": "/benchmarks", "": "/"}.get(first, f"/{first}")
 
 
 def controls(runs: Sequence[Any]) -> Mapping[str, bool]:

@@ -26,6 +26,7 @@ from store.models.tables import (
     Worker,
 )
 from store.states import RunState, job_status
+from tests.dashboard.judging import judge
 
 HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
 """Markup, both quotes, an early end of the elements around it, and a template's expression."""
@@ -55,6 +56,10 @@ class Filled:
     """Name -> id."""
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
     """(name of the job, seed) -> id."""
+    suite: str = ""
+    """Id."""
+    verdicts: list[str] = field(default_factory=list)
+    """One of each kind."""
 
     def pages(self) -> list[str]:
         """Every page that shows one thing."""
@@ -66,6 +71,8 @@ class Filled:
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
+            f"/benchmarks/{self.suite}",
+            *(f"/verdicts/{verdict}" for verdict in self.verdicts),
         ]
 
 
@@ -122,6 +129,8 @@ class _Filler:
                     self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
                 self._leave(job, run, experiment.id)
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
+        judged = [runs["lco", 0], runs["ppo", 1], runs["measure-sft", 0], runs["measure-lco", 0]]
+        filled.suite, filled.verdicts = judge(self.session, judged, HOSTILE, self.now)
         return filled
 
     def _run(self, job: Job, seed: int, state: RunState) -> Run:

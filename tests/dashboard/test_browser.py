@@ -42,7 +42,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-LISTS = ["/", "/experiments", "/jobs", "/jobs?kind=train", "/results", "/datasets", "/workers"]
+LISTS = ["/", "/experiments", "/jobs", "/jobs?kind=train", "/results", "/datasets", "/benchmarks", "/workers"]
 WATCH = """
 window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) => {
