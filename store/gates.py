@@ -168,7 +168,8 @@ def decide(gates: Sequence[Measured | Whole], level: float, max_left_out: float)
         _figures(
             gate,
             test,
-            alarm=min((p for p in alarms[2 * place : 2 * place + 2] if p is not None), default=None),
+            floor_alarm=alarms[2 * place],
+            drop_alarm=alarms[2 * place + 1],
             better=betters[place],
             level=level,
             num_alarms=num_alarms,
@@ -252,15 +253,17 @@ def _figures(
     gate: Measured | Whole,
     test: _Tests,
     *,
-    alarm: float | None,
+    floor_alarm: float | None,
+    drop_alarm: float | None,
     better: float | None,
     level: float,
     num_alarms: int,
     max_left_out: float,
 ) -> GateFigures:
     holds = max(test.holds, default=None)
+    alarm = min((p for p in (floor_alarm, drop_alarm) if p is not None), default=None)
+    outcome, reason = _judged(gate, floor_alarm, drop_alarm, better, holds, level)
     if isinstance(gate, Whole):
-        outcome, reason = _judged(gate, test, alarm, None, holds, level)
         if gate.value is None or not gate.stderr:
             outcome, reason = "inconclusive", "the metric has no value or no standard error"
         return GateFigures(
@@ -282,7 +285,6 @@ def _figures(
     value, stderr = _mean_and_error(list(gate.values.values()))
     baseline_value, baseline_stderr = _mean_and_error(list(gate.baseline.values()))
     difference, difference_stderr = _mean_and_error(test.differences)
-    outcome, reason = _judged(gate, test, alarm, better, holds, level)
     if counted < MIN_EXAMPLES:
         outcome, reason = "inconclusive", f"{counted} examples have a value; {MIN_EXAMPLES} are the least"
     elif left_out > max_left_out * gate.num_examples:
@@ -325,11 +327,16 @@ def _figures(
 
 
 def _judged(
-    gate: Measured | Whole, test: _Tests, alarm: float | None, better: float | None, holds: float | None, level: float
+    gate: Measured | Whole,
+    floor_alarm: float | None,
+    drop_alarm: float | None,
+    better: float | None,
+    holds: float | None,
+    level: float,
 ) -> tuple[Outcome, str]:
-    if alarm is not None and alarm <= level:
-        is_floor = test.drop_alarm is None or (test.floor_alarm is not None and test.floor_alarm <= test.drop_alarm)
-        return "regressed", "below the floor" if is_floor else "dropped by more than allowed"
+    told = (("below the floor", floor_alarm), ("dropped by more than allowed", drop_alarm))
+    if broken := [what for what, alarm in told if alarm is not None and alarm <= level]:
+        return "regressed", " and ".join(broken)
     if holds is not None and holds > level:
         return "inconclusive", "neither broken nor shown to hold"
     if better is not None and better <= level:

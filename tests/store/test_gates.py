@@ -177,6 +177,9 @@ def test_a_floor_is_clearly_missed_clearly_kept_or_neither():
     assert [at(share).outcome for share in (0.3, 0.48, 0.52, 0.7)] == ["regressed", *["inconclusive"] * 2, "pass"]
     assert at(0.3).reason == "below the floor"
     assert at(0.3).drop_p is None
+    values = dict.fromkeys(example_names(200), 0.0)
+    both = single(measured(values, dict.fromkeys(values, 1.0), min_value=0.5))
+    assert both.reason == "below the floor and dropped by more than allowed"
 
 
 def test_examples_without_a_value_on_one_side_are_left_out_and_too_many_are_no_verdict():
