@@ -15,15 +15,16 @@ from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
+from api.clients.rewards import AsyncRewards, Rewards
 from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Suites, Access, Overview):
+class Client(Jobs, Registry, Results, Rewards, Suites, Access, Overview):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncSuites, AsyncAccess, AsyncOverview):
+class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncRewards, AsyncSuites, AsyncAccess, AsyncOverview):
     """`Client`'s methods, as coroutines and asynchronous iterators."""
