@@ -61,7 +61,7 @@ def fire_due(database: Database, settings: Settings) -> list[UUID]:
                         project_id=one.project_id,
                     )
                 asked.append(verdict.id)
-            except StoreError as error:  # it was archived, or the checkpoint is gone: the others are due all the same
+            except (StoreError, ValueError) as error:  # archived, or the checkpoint is gone: the others are due anyway
                 logger.warning("no verdict on %s: %s", encode_id("ckpt", one.checkpoint_id), error)
         _scanned(database, suite, moment)
     return asked

@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session, aliased
 
 from evaluation.results import sampled_metrics
 from evaluation.types import Completion as TypedCompletion
-from store.confinement import confine
 from store.database import Database, database_time
 from store.errors import Invalid
 from store.gates import GateFigures, Measured, Whole, decide
@@ -86,10 +85,12 @@ def conclude(database: Database, verdict_id: UUID) -> bool:
     """
     with database.read() as session:
         verdict = Verdicts(session).get(verdict_id)
-        plan = Suites(session).plan(verdict.suite_id, verdict.version)
-        values = _judgement(session, verdict, plan)
+        try:
+            plan = Suites(session).plan(verdict.suite_id, verdict.version)
+            values = _judgement(session, verdict, plan)
+        except ValueError as error:  # a plan of another time, or figures that cannot be: the other verdicts go on
+            values = {"state": "error", "reason": f"it cannot be judged: {error}"[:2000]}
     with database.write() as session:
-        confine(session, verdict.project_id)
         values["decided_at"] = database_time(session)
         if not _turn(session, verdict_id, values, OPEN):
             return False  # another reconciler was faster
