@@ -55,9 +55,18 @@ _PLAN: list[tuple[str, str, str, list[str], list[RunState]]] = [
     ("measure-ppo", "evaluation", "ppo", ["ppo"], [RunState.PAUSED, RunState.CANCELLED]),
 ]
 
+_MATRIX = {
+    "axes": {
+        "method": ["lco", "ppo", "grpo"],
+        "stage": [{"name": "train", "prefix": ""}, {"name": HOSTILE, "prefix": "measure-"}],
+    },
+    "jobs": [{"each": ["method", "stage"], "name": "{stage.prefix}{method}"}],
+}
+"""What the experiment was expanded from; a job that this names and that is missing was left out."""
 
 QUERIES = {
     "/jobs": ["?kind=train", "?kind=sft&status=failed"],
+    "/jobs/{job_id}": ["?level=error"],
     "/experiments/{experiment_id}/stability": ["?kind=sft"],
 }
 """Route -> further forms of its page, beside the one without a query."""
@@ -186,7 +195,10 @@ class _Filler:
                 started_at=self.started, last_seen_at=self.now - timedelta(hours=1),
             )
         )  # fmt: skip
-        experiment = self._add(Experiment(name="demo", description=HOSTILE, document={}, details={"note": HOSTILE}))
+        document = {"name": "demo", **_MATRIX}
+        experiment = self._add(
+            Experiment(name="demo", description=HOSTILE, document=document, details={"note": HOSTILE})
+        )
         filled = Filled(encode_id("exp", experiment.id))
         runs: dict[tuple[str, int], Run] = {}
         for name, kind, method, needs, states in _PLAN:

@@ -154,7 +154,8 @@ def test_buttons_are_those_that_would_change_something(site: Site, filled: Fille
     expected = {("sft", 0): [], ("lco", 1): ["pause", "cancel"], ("measure-ppo", 0): ["resume", "cancel"]}
     for key, verbs in expected.items():
         page = get(site, f"/runs/{filled.runs[key]}")
-        assert page.attributes("button", "data-post") == [f"/v1/runs/{filled.runs[key]}/{verb}" for verb in verbs]
+        shown = [path for path in page.attributes("button", "data-post") if path and path.startswith("/v1/runs/")]
+        assert shown == [f"/v1/runs/{filled.runs[key]}/{verb}" for verb in verbs]
 
 
 def test_who_may_only_read_sees_no_button(site: Site, filled: Filled) -> None:
