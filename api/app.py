@@ -38,6 +38,8 @@ from api.routes import (
     samples,
     scores,
     storage,
+    suites,
+    verdicts,
     workers,
 )
 from api.streaming import Hub
@@ -66,6 +68,8 @@ _ROUTERS = (
     results.router,
     comparisons.router,
     benchmarks.router,
+    suites.router,
+    verdicts.router,
     workers.router,
     api_keys.router,
     health.router,

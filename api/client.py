@@ -18,16 +18,25 @@ from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
 from api.clients.rewards import AsyncRewards, Rewards
 from api.clients.storage import AsyncStorage, Storage
+from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks):
+class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks, Suites):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
 class AsyncClient(
-    AsyncJobs, AsyncRegistry, AsyncStorage, AsyncResults, AsyncRewards, AsyncAccess, AsyncOverview, AsyncChecks
+    AsyncJobs,
+    AsyncRegistry,
+    AsyncStorage,
+    AsyncResults,
+    AsyncRewards,
+    AsyncAccess,
+    AsyncOverview,
+    AsyncChecks,
+    AsyncSuites,
 ):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

@@ -28,4 +28,6 @@ _NAMES = {
     "wrk": "worker",
     "key": "API key",
     "mdl": "model",
+    "suite": "suite",
+    "vrd": "verdict",
 }

@@ -10,6 +10,7 @@ import pytest
 from store.matrix import expand
 from store.settings import Settings
 from store.specs import ExperimentSpec
+from store.suite_specs import SuiteSpec, whole_gates
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -49,6 +50,13 @@ def test_every_make_target_of_the_readme_exists() -> None:
     for page in (ROOT / "README.md", ROOT / "DEVELOPERS.md"):
         named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
         assert named <= targets, page.name
+
+
+def test_the_suite_of_the_documentation_is_valid() -> None:
+    page = (ROOT / "docs" / "regression.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    spec = SuiteSpec.model_validate_json(json.dumps(tomllib.loads(text)))
+    assert [gate.metric for gate in whole_gates(spec)] == ["pass@1"]
 
 
 def test_the_experiment_of_the_documentation_is_valid_and_has_every_combination() -> None:

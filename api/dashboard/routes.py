@@ -21,6 +21,7 @@ from api.dashboard import (
     rollouts,
     samples,
     signing,
+    suites,
 )
 from api.dashboard.graph import lay_out
 from api.dashboard.matrix import grids
@@ -243,6 +244,7 @@ router.include_router(data.router)
 router.include_router(analysis.router)
 router.include_router(registry.router)
 router.include_router(comparing.router)
+router.include_router(suites.router)
 router.include_router(reference.router)
 router.include_router(rollouts.router)
 router.include_router(samples.router)

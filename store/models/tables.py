@@ -8,6 +8,7 @@ from store.models.project import Project
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
 from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
+from store.models.suite import Suite, SuiteEvaluation, SuiteVersion, Verdict
 from store.models.worker import Worker
 
 __all__ = [
@@ -34,6 +35,10 @@ __all__ = [
     "Run",
     "RunDependency",
     "Session",
+    "Suite",
+    "SuiteEvaluation",
+    "SuiteVersion",
     "Tombstone",
+    "Verdict",
     "Worker",
 ]
