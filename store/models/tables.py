@@ -4,6 +4,7 @@ from store.models.access import ApiKey, IdempotencyKey, Session
 from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
+from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
 from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
@@ -17,15 +18,19 @@ __all__ = [
     "Completion",
     "Configuration",
     "Dataset",
+    "Delivery",
+    "DeliveryTry",
     "Event",
     "Experiment",
     "IdempotencyKey",
     "Job",
     "LogChunk",
     "Metric",
+    "Notification",
     "Result",
     "Run",
     "RunDependency",
     "Session",
+    "WebhookEndpoint",
     "Worker",
 ]
