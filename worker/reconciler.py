@@ -11,6 +11,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import Database
+from store.deliveries import prune
 from store.doorbell import due_for_ring, mark_rung, ring
 from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
@@ -78,4 +79,5 @@ class Reconciler:
         self._clean_up_at = self._clock() + _CLEAN_UP_SECONDS
         with self._database.write() as session:
             Keys(session).prune()
+            prune(session)
             Workers(session).remove_silent(_FORGET_WORKER_SECONDS)
