@@ -30,6 +30,7 @@ from api.routes import (
     results,
     runs,
     scores,
+    webhooks,
     workers,
 )
 from api.streaming import Hub
@@ -51,6 +52,7 @@ _ROUTERS = (
     comparisons.router,
     benchmarks.router,
     workers.router,
+    webhooks.router,
     api_keys.router,
     health.router,
     documentation.router,

@@ -27,4 +27,8 @@ _NAMES = {
     "ds": "data set",
     "wrk": "worker",
     "key": "API key",
+    "whk": "webhook endpoint",
+    "dlv": "delivery",
+    "sch": "schedule",
+    "fire": "fire",
 }
