@@ -1,16 +1,21 @@
-"""Alerts: endpoints, notifications and their deliveries."""
+"""Alerts: endpoints, notifications and their deliveries; schedules and their fires."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "20261127_alerts"
-down_revision = "20261126_datasets"
+down_revision = "20261127_projects"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
     """Adds the tables."""
+    _add_alerts()
+    _add_schedules()
+
+
+def _add_alerts() -> None:
     op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -26,9 +31,10 @@ def upgrade() -> None:
         sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_webhook_endpoints_project_id_projects"),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_endpoints"),
     )
-    op.create_index("ix_webhook_endpoints_project_id", "webhook_endpoints", ["project_id"])
+    op.create_index("ix_webhook_endpoints_project_id_id", "webhook_endpoints", ["project_id", "id"])
     op.create_table(
         "notifications",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -37,6 +43,7 @@ def upgrade() -> None:
         sa.Column("object_id", sa.String(length=128), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_notifications_project_id_projects"),
         sa.PrimaryKeyConstraint("id", name="pk_notifications"),
     )
     op.create_index("ix_notifications_created_at", "notifications", ["created_at"])
@@ -92,7 +99,53 @@ def upgrade() -> None:
     )
 
 
+def _add_schedules() -> None:
+    op.create_table(
+        "schedules",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("project_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("trigger", sa.JSON(), nullable=False),
+        sa.Column("action", sa.JSON(), nullable=False),
+        sa.Column("concurrency", sa.String(length=128), nullable=False),
+        sa.Column("is_suspended", sa.Boolean(), nullable=False),
+        sa.Column("next_due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("has_looked", sa.Boolean(), nullable=False),
+        sa.Column("last_looked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_error", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_schedules_project_id_projects"),
+        sa.PrimaryKeyConstraint("id", name="pk_schedules"),
+    )
+    op.create_index("ix_schedules_project_id_id", "schedules", ["project_id", "id"])
+    is_active = sa.text("NOT is_suspended")
+    op.create_index(
+        "ix_schedules_due", "schedules", ["next_due_at"], sqlite_where=is_active, postgresql_where=is_active
+    )
+    op.create_table(
+        "schedule_fires",
+        sa.Column("schedule_id", sa.Uuid(), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("cause", sa.String(length=128), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("fired_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("outcome", sa.String(length=128), nullable=False),
+        sa.Column("objects", sa.JSON(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["schedule_id"], ["schedules.id"], name="fk_schedule_fires_schedule_id_schedules", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("schedule_id", "key", name="pk_schedule_fires"),
+        sa.UniqueConstraint("id", name="uq_schedule_fires_id"),
+    )
+    op.create_index("ix_schedule_fires_schedule_id_id", "schedule_fires", ["schedule_id", "id"])
+
+
 def downgrade() -> None:
     """Removes them."""
+    for table in ("schedule_fires", "schedules"):
+        op.drop_table(table)
     for table in ("webhook_delivery_tries", "webhook_deliveries", "notifications", "webhook_endpoints"):
         op.drop_table(table)

@@ -8,15 +8,16 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
+from store.models.project import InProject
 
 
-class WebhookEndpoint(Base):
+class WebhookEndpoint(InProject, Base):
     """Somebody who is to be told: an address that takes webhooks, or an e-mail address."""
 
     __tablename__ = "webhook_endpoints"
+    __table_args__ = (Index(None, "project_id", "id"),)
 
     id: Mapped[PrimaryId]
-    project_id: Mapped[UUID] = mapped_column(index=True)
     description: Mapped[str] = mapped_column(String(500), default="")
     channel: Mapped[dict[str, Any]]
     """`{"kind": "webhook", "url": ...}` or `{"kind": "email", "to": [...]}`."""
@@ -36,7 +37,7 @@ class WebhookEndpoint(Base):
     updated_at: Mapped[Created]
 
 
-class Notification(Base):
+class Notification(InProject, Base):
     """Something that happened, written in the transaction in which it did: the outbox."""
 
     __tablename__ = "notifications"
@@ -44,7 +45,6 @@ class Notification(Base):
 
     id: Mapped[PrimaryId]
     """Shown as `ntf_...`: the `webhook-id`, the same in every try."""
-    project_id: Mapped[UUID] = mapped_column()
     type: Mapped[ShortText]
     object_id: Mapped[ShortText]
     """The id, as it is shown, of what it is about."""

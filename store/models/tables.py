@@ -5,8 +5,10 @@ from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
+from store.models.project import Project
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
 from store.models.run import Attempt, Run, RunDependency
+from store.models.schedule import Schedule, ScheduleFire
 from store.models.worker import Worker
 
 __all__ = [
@@ -27,9 +29,12 @@ __all__ = [
     "LogChunk",
     "Metric",
     "Notification",
+    "Project",
     "Result",
     "Run",
     "RunDependency",
+    "Schedule",
+    "ScheduleFire",
     "Session",
     "WebhookEndpoint",
     "Worker",
