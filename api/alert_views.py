@@ -44,7 +44,7 @@ def deliveries(session: Session, rows: Sequence[Delivery]) -> list[WebhookDelive
             type=notifications[row.notification_id].type,
             object_id=notifications[row.notification_id].object_id,
             payload=payload(notifications[row.notification_id]),
-            status=row.status,  # type: ignore[arg-type]
+            status=row.status,
             tries=[_try(attempt) for attempt in tries.get(row.id, [])],
             next_try_at=row.available_at if row.status == "pending" else None,
             created_at=row.created_at,

@@ -101,11 +101,12 @@ def settle(session: Session, happenings: Sequence[Happening], *, is_submitting: 
 def announce_job(session: Session, job_id: UUID, status: str) -> UUID | None:
     """Tells of a job that has come to an end, or does not go on by itself; the experiment that it belongs to."""
     job = session.execute(select(Job.name, Job.kind, Job.experiment_id, Job.project_id).where(Job.id == job_id)).one()
+    experiment_id: UUID | None = job.experiment_id
     if status in TERMINAL or status == "paused":
-        experiment = None if job.experiment_id is None else encode_id("exp", job.experiment_id)
+        experiment = None if experiment_id is None else encode_id("exp", experiment_id)
         data = {"name": job.name, "kind": job.kind, "status": status, "experiment_id": experiment}
         publish(session, f"job.{status}", encode_id("job", job_id), data, job.project_id)
-    return job.experiment_id
+    return experiment_id
 
 
 def announce_experiment(session: Session, experiment_id: UUID) -> None:

@@ -1,4 +1,5 @@
-"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up.
+"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up; and fires
+what is due.
 
 Safe to run twice, in any process: every step is a compare-and-set, and silence is measured by this process's own clock.
 """
@@ -17,6 +18,7 @@ from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
 from store.repositories.workers import Workers
+from store.schedules import fire_due
 from store.settings import Settings
 
 _CLEAN_UP_SECONDS = 60.0
@@ -46,6 +48,7 @@ class Reconciler:
                 self._reap()
                 with self._database.write() as session:
                     promote_waiting(session)
+                fire_due(self._database, self._settings)
                 self.ring_queued()
                 self._clean_up()
             except SQLAlchemyError as error:
