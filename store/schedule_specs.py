@@ -44,7 +44,7 @@ class CronTrigger(Config):
     """At certain times of the clock on the wall."""
 
     kind: Literal["cron"]
-    cron: Annotated[str, Field(max_length=200), AfterValidator(_checked_cron)]
+    expression: Annotated[str, Field(max_length=200), AfterValidator(_checked_cron)]
     """Minute, hour, day of the month, month, day of the week: `30 2 * * 1-5`."""
     time_zone: Annotated[str, Field(max_length=64), AfterValidator(_checked_zone)] = "UTC"
     """Whose clock: an IANA name. A time that is skipped in spring fires right after the gap, one that comes twice in
@@ -151,7 +151,7 @@ class ScheduleSpec(Config):
 
 def next_after(trigger: CronTrigger, moment: datetime) -> datetime | None:
     """The first due time after a moment, in UTC; None where none ever comes."""
-    for due in CronSim(trigger.cron, moment.astimezone(ZoneInfo(trigger.time_zone))):
+    for due in CronSim(trigger.expression, moment.astimezone(ZoneInfo(trigger.time_zone))):
         found = due.astimezone(UTC)
         if found > moment:  # in the hour that comes twice, the first answer may lie in the past
             return found
@@ -164,7 +164,7 @@ def newest_due(trigger: CronTrigger, first: datetime, moment: datetime) -> datet
     for window in (*_WINDOWS, moment - first):
         start = max(first, moment - window)
         newest = first if start == first else None
-        for due in CronSim(trigger.cron, start.astimezone(zone)):
+        for due in CronSim(trigger.expression, start.astimezone(zone)):
             found = due.astimezone(UTC)
             if found > moment:
                 break

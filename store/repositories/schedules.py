@@ -97,6 +97,20 @@ class Schedules:
         self._session.flush()
         return schedule
 
+    def look_now(self, schedule_id: UUID) -> Schedule:
+        """Lets a watcher look at once.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is suspended.
+        """
+        schedule = self.locked(schedule_id)
+        if schedule.is_suspended:
+            raise Conflict("suspended", "the watcher is suspended: resume it", "suspended")
+        schedule.next_due_at = database_time(self._session)
+        self._session.flush()
+        return schedule
+
     def remove(self, schedule_id: UUID) -> None:
         """Removes a schedule and its fires; what it submitted stays.
 

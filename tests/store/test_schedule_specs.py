@@ -13,7 +13,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def cron(text, zone="Europe/Berlin"):
-    return CronTrigger(kind="cron", cron=text, time_zone=zone)
+    return CronTrigger(kind="cron", expression=text, time_zone=zone)
 
 
 def dues(trigger, start, end):
@@ -83,7 +83,7 @@ def test_a_time_that_comes_twice_is_the_newest_missed_one_also_in_its_second_hou
     ["", "* * * *", "* * * * * *", "@daily", "61 * * * *", "* * 30 2 *", "R * * * *", "a b c d e", "*/0 * * * *"],
 )
 def test_what_is_no_cron_expression_is_refused(text):
-    with pytest.raises(ValidationError, match="cron"):
+    with pytest.raises(ValidationError, match="expression"):
         cron(text)
 
 

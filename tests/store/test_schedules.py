@@ -43,7 +43,7 @@ class Planner:
 
     def add(self, cron="* * * * *", action=JOB, *, first=None, project_id=DEFAULT_PROJECT_ID, catch_up="one", **more):
         """A schedule that is due first a minute after the clock's time, or as told."""
-        trigger = {"kind": "cron", "cron": cron, "catch_up": catch_up}
+        trigger = {"kind": "cron", "expression": cron, "catch_up": catch_up}
         spec = ScheduleSpec.model_validate({"name": "n", "trigger": trigger, "action": action, **more})
         with self.rig.database.confined(project_id).write() as session:
             schedule = Schedules(session).create(spec)
