@@ -1,10 +1,9 @@
 """What the wire shows of schedules."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from api.schemas import Wire
-from store.schedule_specs import Action, Trigger
 
 
 class ScheduleFireRead(Wire):
@@ -32,8 +31,10 @@ class ScheduleRead(Wire):
     object: Literal["schedule"] = "schedule"
     id: str
     name: str
-    trigger: Trigger
-    action: Action
+    trigger: dict[str, Any]
+    """When, as it was submitted, with its defaults."""
+    action: dict[str, Any]
+    """What, as it was submitted, with its defaults."""
     concurrency: Literal["forbid", "allow"]
     is_suspended: bool
     next_due_at: datetime | None

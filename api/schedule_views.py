@@ -8,7 +8,6 @@ from api.schedule_schemas import ScheduleFireRead, ScheduleRead
 from store.ids import encode_id
 from store.models.schedule import Schedule, ScheduleFire
 from store.repositories.schedules import Schedules
-from store.schedule_specs import ACTION, TRIGGER
 
 
 def schedules(session: Session, rows: Sequence[Schedule]) -> list[ScheduleRead]:
@@ -18,8 +17,8 @@ def schedules(session: Session, rows: Sequence[Schedule]) -> list[ScheduleRead]:
         ScheduleRead(
             id=encode_id("sch", row.id),
             name=row.name,
-            trigger=TRIGGER.validate_python(row.trigger),
-            action=ACTION.validate_python(row.action),
+            trigger=row.trigger,
+            action=row.action,
             concurrency=row.concurrency,
             is_suspended=row.is_suspended,
             next_due_at=row.next_due_at,

@@ -1,19 +1,23 @@
 """Triggers and actions of schedules in a few words, for pages and terminals."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from store.schedule_specs import (
+    ACTION,
+    TRIGGER,
     AliasSelection,
     CronTrigger,
     DirectoryTrigger,
     ExperimentAction,
-    HubTrigger,
     JobAction,
     NewestSelection,
-    SuiteAction,
 )
 
 
-def trigger_text(trigger: CronTrigger | DirectoryTrigger | HubTrigger) -> str:
+def trigger_text(document: Mapping[str, Any]) -> str:
     """When: `30 2 * * * Europe/Berlin`."""
+    trigger = TRIGGER.validate_python(document)
     if isinstance(trigger, CronTrigger):
         return f"{trigger.expression} {trigger.time_zone}"
     if isinstance(trigger, DirectoryTrigger):
@@ -21,8 +25,9 @@ def trigger_text(trigger: CronTrigger | DirectoryTrigger | HubTrigger) -> str:
     return f"a new {trigger.repository}@{trigger.revision}"
 
 
-def action_text(action: JobAction | ExperimentAction | SuiteAction) -> str:
+def action_text(document: Mapping[str, Any]) -> str:
     """What: `sft job warm-up`."""
+    action = ACTION.validate_python(document)
     if isinstance(action, JobAction):
         return f"{action.spec.get('kind', '')} job {action.spec.get('name', '')}".strip()
     if isinstance(action, ExperimentAction):

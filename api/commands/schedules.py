@@ -86,7 +86,7 @@ def trigger(options: Namespace) -> int:
     """Fires a schedule; the exit code is 1 where that failed."""
     with Client() as client:
         found = client.trigger_schedule(options.id)
-    if found.trigger.kind != "cron":
+    if found.trigger["kind"] != "cron":
         print(f"{found.id} looks now")
         return 0
     assert found.last_fire is not None

@@ -23,6 +23,8 @@ from store.errors import Invalid
 from store.ids import new_id
 from store.repositories.schedules import Schedules
 from store.schedule_specs import (
+    ACTION,
+    TRIGGER,
     Action,
     CronTrigger,
     DirectoryTrigger,
@@ -132,8 +134,8 @@ def change(
     """Changes a schedule."""
     with database.write() as session:
         row = Schedules(session).locked(parse_id("sch", sch_id))
-        before = schedule_views.schedule(session, row)
-        check_action(spec.trigger or before.trigger, spec.action or before.action)
+        trigger, action = TRIGGER.validate_python(row.trigger), ACTION.validate_python(row.action)
+        check_action(spec.trigger or trigger, spec.action or action)
         changes = {name: value for name, value in spec.model_dump(mode="json").items() if value is not None}
         row = Schedules(session).change(row.id, changes)
         return object_response(request, schedule_views.schedule(session, row))
