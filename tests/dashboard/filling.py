@@ -34,6 +34,7 @@ from store.repositories.datasets import Datasets
 from store.settings import Settings
 from store.states import RunState, job_status
 from store.uploads import incoming_folder, keep_rows
+from tests.dashboard.filling_alerts import fill_alerts
 
 HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
 """Markup, both quotes, an early end of the elements around it, and a template's expression."""
@@ -71,6 +72,8 @@ class Filled:
     """Name -> id."""
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
     """(name of the job, seed) -> id."""
+    alerts: dict[str, list[str]] = field(default_factory=dict)
+    """The name of a parameter -> ids of schedules and of endpoints."""
 
     def parameters(self) -> dict[str, list[str]]:
         """The name of a parameter in a page's path -> what to fill in, each a page that looks different.
@@ -83,6 +86,7 @@ class Filled:
             "run_id": [self.runs[place] for place in (("measure-lco", 0), ("lco", 1), ("ppo", 1), ("grpo", 0))],
             "other_id": [self.runs["measure-sft", 0]],
             "ds_id": [self.dataset],
+            **self.alerts,
         }
 
     def addresses(self, routes: Iterable[str]) -> list[str]:
@@ -114,6 +118,8 @@ class Filled:
             f"/experiments/{self.experiment}/stability?kind=sft",
             f"/experiments/{self.experiment}/compare",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
+            *(f"/schedules/{schedule}" for schedule in self.alerts["sch_id"]),
+            *(f"/settings/webhooks/{endpoint}" for endpoint in self.alerts["whk_id"]),
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
         ]
@@ -124,13 +130,16 @@ def fill(database: Database, settings: Settings) -> Filled:
     with database.write() as session:
         filled = _Filler(session).fill()
         filled.dataset = _fill_dataset(session, settings)
+        filled.alerts = fill_alerts(session, filled.jobs["lco"], HOSTILE)
     return filled
 
 
 def _fill_dataset(session: Session, settings: Settings) -> str:
     upload = incoming_folder(settings) / "rows.jsonl"
     upload.write_text("".join(json.dumps({"prompt": f"prompt {n}", HOSTILE[:60]: HOSTILE}) + "\n" for n in range(40)))
-    row, _ = Datasets(session).add_version("rows", "jsonl", keep_rows(settings, upload, "jsonl"), {"kind": "upload", "from": "rows.jsonl"})
+    row, _ = Datasets(session).add_version(
+        "rows", "jsonl", keep_rows(settings, upload, "jsonl"), {"kind": "upload", "from": "rows.jsonl"}
+    )
     return encode_id("ds", row.id)
 
 
