@@ -62,7 +62,7 @@ def _fire_cron(
     session: Session, settings: Settings, schedule_id: UUID, clock: Clock, refusal: str = ""
 ) -> ScheduleFire | None:
     """Fires a due schedule and moves it to its next time; None where another one is at it, or nothing is due."""
-    schedule = _locked(session, schedule_id)
+    schedule = lock_schedule(session, schedule_id)
     if schedule is None:
         return None
     moment = clock(session)
@@ -78,8 +78,8 @@ def _fire_cron(
     return fire(session, settings, schedule, due.isoformat(), "due", due_at=due, note=note, skip=skip, refusal=refusal)
 
 
-def _locked(session: Session, schedule_id: UUID) -> Schedule | None:
-    """A schedule, for this transaction alone; None where another one has it."""
+def lock_schedule(session: Session, schedule_id: UUID) -> Schedule | None:
+    """A schedule, for this transaction alone; None where another one has it, or it is gone."""
     query = select(Schedule).where(Schedule.id == schedule_id).with_for_update(skip_locked=True)
     return session.scalar(query)
 
@@ -97,6 +97,7 @@ def fire(
     note: str = "",
     skip: str = "",
     refusal: str = "",
+    is_known: bool = False,
 ) -> ScheduleFire | None:
     """Does what a schedule is for, once for a key; None where it was done before. The caller holds the schedule's row.
 
@@ -110,6 +111,7 @@ def fire(
         note: kept with the fire.
         skip: why nothing is submitted; empty to submit.
         refusal: why it failed already; empty where it did not.
+        is_known: it was there before the watcher: it is written down, and nothing done.
     """
     confine(session, schedule.project_id)
     moment = database_time(session)
@@ -131,7 +133,7 @@ def fire(
     objects: list[str] = []
     if not skip and not refusal and schedule.concurrency == "forbid" and cause != "found":
         skip = _still_active(session, schedule.id)
-    if not skip and not refusal:
+    if not skip and not refusal and not is_known:
         try:
             with session.begin_nested():
                 objects = perform(
@@ -145,7 +147,7 @@ def fire(
                 )
         except (StoreError, ValueError) as error:
             refusal = told(error)
-    outcome = "failed" if refusal else "skipped" if skip else "submitted"
+    outcome = "known" if is_known else "failed" if refusal else "skipped" if skip else "submitted"
     message = clean_text("; ".join(part for part in (refusal or skip, note) if part), _MAX_MESSAGE)
     session.execute(
         update(ScheduleFire)

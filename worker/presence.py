@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.repositories.workers import Workers
+from worker import watchers
 from worker.alerts import LOOK_SECONDS, Alerts
 from worker.reconciler import Reconciler
 from worker.supervisor import Supervisor
@@ -62,6 +63,7 @@ class Presence:
             Periodic("announce", _ANNOUNCE_SECONDS, self.announce),
             Periodic("reconcile", min(_RECONCILE_SECONDS, lease / 5), reconciler.tick),
             Periodic("alerts", LOOK_SECONDS, self._alerts.tick),
+            Periodic("watch", watchers.LOOK_SECONDS, watchers.Watchers(supervisor.settings, supervisor.database).tick),
         ]
 
     def start(self) -> None:

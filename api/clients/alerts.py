@@ -67,9 +67,7 @@ class Alerts(Asking):
             channel: `{"kind": "webhook", "url": ...}` or `{"kind": "email", "to": ...}`.
             event_types: `job.failed`, every event of a family by `job.*`, or all by `*`.
         """
-        return self._ask(
-            calls.create_endpoint({"channel": channel, "event_types": list(event_types), "description": description})
-        )
+        return self._ask(calls.create_endpoint(channel, event_types, description))
 
     def change_webhook_endpoint(self, identifier: str, **changes: Any) -> WebhookEndpointRead:
         """Changes an endpoint: channel, event_types, description, is_enabled."""
@@ -156,9 +154,7 @@ class AsyncAlerts(AsyncAsking):
             channel: `{"kind": "webhook", "url": ...}` or `{"kind": "email", "to": ...}`.
             event_types: `job.failed`, every event of a family by `job.*`, or all by `*`.
         """
-        return await self._ask(
-            calls.create_endpoint({"channel": channel, "event_types": list(event_types), "description": description})
-        )
+        return await self._ask(calls.create_endpoint(channel, event_types, description))
 
     async def change_webhook_endpoint(self, identifier: str, **changes: Any) -> WebhookEndpointRead:
         """Changes an endpoint: channel, event_types, description, is_enabled."""
