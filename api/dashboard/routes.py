@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, data, lists, overview, reference, schedules, signing, webhooks
+from api.dashboard import analysis, comparing, data, lists, overview, reference, schedules, signing, webhooks
 from api.dashboard.graph import lay_out
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
@@ -188,6 +188,7 @@ router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(comparing.router)
 router.include_router(reference.router)
 router.include_router(schedules.router)
 router.include_router(webhooks.router)

@@ -188,6 +188,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "number": number,
     "signed": signed,
     "chance": chance,
     "num_over": num_over,

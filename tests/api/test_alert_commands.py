@@ -4,9 +4,6 @@ import json
 import threading
 
 from store.deliveries import Answer, claim_due, record
-from tests.api import test_cli
-
-lco = test_cli.lco
 
 
 def test_a_schedule_from_a_job_file_to_its_fires(lco, tmp_path, job):

@@ -89,6 +89,11 @@ class Filled:
             **self.alerts,
         }
 
+    def queries(self) -> dict[str, list[str]]:
+        """As `QUERIES`, with ids in them."""
+        some = [self.runs[place] for place in (("lco", 1), ("measure-lco", 0), ("measure-sft", 0))]
+        return {"/compare": [f"?ids={some[0]}", f"?ids={','.join(some)}"]}
+
     def addresses(self, routes: Iterable[str]) -> list[str]:
         """The pages of some routes, in their order: every form of each one.
 
@@ -106,7 +111,8 @@ class Filled:
                 route.format(**{name: known[name][0] for name in names} | dict.fromkeys(names[:1], one))
                 for one in choices
             ]
-            found += [*plain, *(plain[0] + query for query in QUERIES.get(route, []))]
+            queries = [*QUERIES.get(route, []), *self.queries().get(route, [])]
+            found += [*plain, *(plain[0] + query for query in queries)]
         return found
 
     def pages(self) -> list[str]:
@@ -117,6 +123,7 @@ class Filled:
             f"/experiments/{self.experiment}/stability",
             f"/experiments/{self.experiment}/stability?kind=sft",
             f"/experiments/{self.experiment}/compare",
+            f"/compare{self.queries()['/compare'][1]}",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/schedules/{schedule}" for schedule in self.alerts["sch_id"]),
             *(f"/settings/webhooks/{endpoint}" for endpoint in self.alerts["whk_id"]),
