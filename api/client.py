@@ -12,18 +12,22 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 
 from api.clients.access import Access, AsyncAccess
 from api.clients.alerts import Alerts, AsyncAlerts
+from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
+from api.clients.rewards import AsyncRewards, Rewards
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Alerts, Access, Overview):
+class Client(Jobs, Registry, Results, Rewards, Access, Overview, Checks, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncAlerts, AsyncAccess, AsyncOverview):
+class AsyncClient(
+    AsyncJobs, AsyncRegistry, AsyncResults, AsyncRewards, AsyncAccess, AsyncOverview, AsyncChecks, AsyncAlerts
+):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

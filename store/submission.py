@@ -18,6 +18,7 @@ from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
 from store.naming import settled
 from store.reuse import content_hash, copy_results, finished_run
+from store.reward_trials import check_functions
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
@@ -99,6 +100,7 @@ def _submit(
     method = method_of(spec)
     spec = settled(session, spec, pointer)
     check_endpoints(settings, spec.config, f"{pointer}/config")
+    check_functions(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
         here = f"{pointer}/config/" + "/".join(reference.pointer)

@@ -251,6 +251,7 @@ class SupervisedAttempt:
                 messages=[("warning", f"records were left out: {type(error).__name__}")],
                 progress_bytes=batch.progress_bytes,
                 log_bytes=batch.log_bytes,
+                rollout_bytes=batch.rollout_bytes,
             )
             with self._database.write() as session:
                 self._write_batch(session, refused, process)
@@ -267,6 +268,8 @@ class SupervisedAttempt:
             queue.report_progress(session, claim, *batch.progress)
         if batch.metrics:
             queue.append_metrics(session, claim, batch.metrics)
+        if batch.rollouts:
+            queue.append_rollouts(session, claim, batch.rollouts)
         for manifest in batch.checkpoints:
             queue.record_checkpoint(session, claim, self._state_row(manifest))
             self._publisher.offer(manifest.directory)

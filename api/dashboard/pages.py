@@ -49,7 +49,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(words.FILTERS)
-    environment.globals.update(static=static, twin="", twins=[], every=0, names={})
+    environment.globals.update(static=static, twin="", twins=[], every=0, names={}, known_metrics=words.notes())
     return environment
 
 

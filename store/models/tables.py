@@ -6,7 +6,7 @@ from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
 from store.models.project import Project
-from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
+from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
 from store.models.run import Attempt, Run, RunDependency
 from store.models.schedule import Schedule, ScheduleFire
 from store.models.worker import Worker
@@ -31,6 +31,7 @@ __all__ = [
     "Notification",
     "Project",
     "Result",
+    "Rollout",
     "Run",
     "RunDependency",
     "Schedule",

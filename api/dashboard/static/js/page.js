@@ -8,7 +8,7 @@ let failures = 0;
 
 /** Asks htmx to fetch this page again and to morph its live part in place. */
 function refresh() {
-  const live = region();
+  const live = document.querySelector("#live");
   if (!live || !window.htmx) return;
   lastRefresh = Date.now();
   window.htmx.trigger(live, "refresh");
@@ -114,14 +114,14 @@ async function post(button) {
 }
 
 document.addEventListener("click", async (event) => {
-  const button = event.target instanceof Element ? event.target.closest("button[data-post], button[data-copy]") : null;
+  const button = event.target instanceof Element ? event.target.closest("button[data-post], button[data-copy], button[data-copy-from]") : null;
   if (!button) return;
   if (button.dataset.post) {
     if (isConfirmed(button)) await post(button);
     return;
   }
   try {
-    await navigator.clipboard.writeText(button.dataset.copy);
+    await navigator.clipboard.writeText(button.dataset.copy ?? document.getElementById(button.dataset.copyFrom).textContent);
     toast("Copied.", false);
   } catch {
     toast("This browser does not allow copying here.", true);
