@@ -33,7 +33,7 @@ _MAX_MESSAGE = 1000
 logger = logging.getLogger(__name__)
 
 
-def fire_due(database: Database, settings: Settings, clock: Clock = database_time) -> int:
+def fire_schedules(database: Database, settings: Settings, clock: Clock = database_time) -> int:
     """Fires every schedule that is due by the clock; how many fires it recorded.
 
     Raises:

@@ -18,7 +18,7 @@ from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
 from store.repositories.workers import Workers
-from store.schedules import fire_due
+from store.schedules import fire_schedules
 from store.settings import Settings
 
 _CLEAN_UP_SECONDS = 60.0
@@ -48,7 +48,7 @@ class Reconciler:
                 self._reap()
                 with self._database.write() as session:
                     promote_waiting(session)
-                fire_due(self._database, self._settings)
+                fire_schedules(self._database, self._settings)
                 self.ring_queued()
                 self._clean_up()
             except SQLAlchemyError as error:

@@ -14,7 +14,7 @@ from store.models.project import DEFAULT_PROJECT_ID, Project
 from store.models.schedule import Schedule, ScheduleFire
 from store.repositories.schedules import Schedules
 from store.schedule_specs import ScheduleSpec
-from store.schedules import fire_due
+from store.schedules import fire_schedules
 from tests.store.conftest import CONFIGS
 
 JOB = {"kind": "job", "spec": {"name": "nightly", "kind": "sft", "config": CONFIGS["sft"]}}
@@ -52,7 +52,7 @@ class Planner:
 
     def pass_time(self, **span):
         self.clock.now += timedelta(**span)
-        return fire_due(self.rig.database, self.rig.settings, self.clock)
+        return fire_schedules(self.rig.database, self.rig.settings, self.clock)
 
     def fires(self, schedule_id=None):
         query = select(ScheduleFire).order_by(ScheduleFire.id)
@@ -90,7 +90,7 @@ def test_two_tickers_at_once_fire_each_of_200_due_times_once(planner):
         try:
             for _ in range(200):
                 barrier.wait(30)
-                fire_due(database, planner.rig.settings, planner.clock)
+                fire_schedules(database, planner.rig.settings, planner.clock)
         except Exception as error:
             errors.append(error)
             barrier.abort()
