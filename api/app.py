@@ -36,10 +36,12 @@ from api.routes import (
     rollouts,
     runs,
     samples,
+    schedules,
     scores,
     storage,
     suites,
     verdicts,
+    webhooks,
     workers,
 )
 from api.streaming import Hub
@@ -71,6 +73,8 @@ _ROUTERS = (
     suites.router,
     verdicts.router,
     workers.router,
+    schedules.router,
+    webhooks.router,
     api_keys.router,
     health.router,
     documentation.router,

@@ -11,10 +11,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, rewards, storage, suites
+from api.parsers import (
+    checkpoints,
+    datasets,
+    jobs,
+    keys,
+    maintenance,
+    models,
+    platform,
+    rewards,
+    schedules,
+    storage,
+    suites,
+    webhooks,
+)
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards, storage, suites)
+_GROUPS = (
+    platform,
+    maintenance,
+    jobs,
+    keys,
+    models,
+    datasets,
+    checkpoints,
+    rewards,
+    storage,
+    suites,
+    schedules,
+    webhooks,
+)
 """Modules that add commands, in the order of the help."""
 
 

@@ -11,6 +11,7 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 """
 
 from api.clients.access import Access, AsyncAccess
+from api.clients.alerts import Alerts, AsyncAlerts
 from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
@@ -24,7 +25,7 @@ from api.transport import ApiFailure
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks, Suites):
+class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks, Suites, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
@@ -38,5 +39,6 @@ class AsyncClient(
     AsyncOverview,
     AsyncChecks,
     AsyncSuites,
+    AsyncAlerts,
 ):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

@@ -30,4 +30,8 @@ _NAMES = {
     "mdl": "model",
     "suite": "suite",
     "vrd": "verdict",
+    "whk": "webhook endpoint",
+    "dlv": "delivery",
+    "sch": "schedule",
+    "fire": "fire",
 }

@@ -36,6 +36,7 @@ from store.repositories.datasets import Datasets
 from store.settings import Settings
 from store.states import RunState, job_status
 from store.uploads import incoming_folder, keep_rows
+from tests.dashboard.filling_alerts import fill_alerts
 from tests.dashboard.judging import judge
 
 HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
@@ -88,6 +89,8 @@ class Filled:
     """Id."""
     verdicts: list[str] = field(default_factory=list)
     """One of each kind."""
+    alerts: dict[str, list[str]] = field(default_factory=dict)
+    """The name of a parameter -> ids of schedules and of endpoints."""
 
     def parameters(self) -> dict[str, list[str]]:
         """The name of a parameter in a page's path -> what to fill in, each a page that looks different.
@@ -104,6 +107,7 @@ class Filled:
             "ckpt_id": self.checkpoints[:2],
             "suite_id": [self.suite],
             "verdict_id": self.verdicts,
+            **self.alerts,
         }
 
     def queries(self) -> dict[str, list[str]]:
@@ -150,6 +154,8 @@ class Filled:
             *(f"/checkpoints/{checkpoint}" for checkpoint in self.checkpoints),
             "/checkpoints?deleted=yes",
             "/settings/usage",
+            *(f"/schedules/{schedule}" for schedule in self.alerts["sch_id"]),
+            *(f"/settings/webhooks/{endpoint}" for endpoint in self.alerts["whk_id"]),
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
             f"/benchmarks/{self.suite}",
@@ -162,6 +168,7 @@ def fill(database: Database, settings: Settings) -> Filled:
     with database.write() as session:
         filled = _Filler(session).fill()
         filled.dataset = _fill_dataset(session, settings)
+        filled.alerts = fill_alerts(session, filled.jobs["lco"], HOSTILE)
     return filled
 
 
