@@ -40,9 +40,7 @@ def test_what_a_submission_refuses_a_check_refuses_in_the_same_words(
     assert answers[0].json()["errors"] == answers[1].json()["errors"] != []
 
 
-def test_a_changed_copy_is_told_what_differs(
-    http: TestClient, experiment: dict[str, Any], hand: Hand
-) -> None:
+def test_a_changed_copy_is_told_what_differs(http: TestClient, experiment: dict[str, Any], hand: Hand) -> None:
     identifier = evaluate(http, experiment, hand)
     patch = {"jobs": {"eval-warm-up": {"config": {"batch_size": 7}}}}
     found = http.post(f"/v1/experiments/{identifier}/clone/check", json=patch).json()
