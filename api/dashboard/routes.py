@@ -9,7 +9,22 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, comparing, data, forms, lists, overview, reference, rollouts, samples, signing
+from api.dashboard import (
+    analysis,
+    comparing,
+    data,
+    forms,
+    lists,
+    overview,
+    reference,
+    registry,
+    rollouts,
+    samples,
+    schedules,
+    signing,
+    suites,
+    webhooks,
+)
 from api.dashboard.graph import lay_out
 from api.dashboard.matrix import grids
 from api.dashboard.pages import controls, every, page
@@ -44,7 +59,7 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
         found = views.experiment(session, parse_id("exp", experiment_id))
         tables = _tables(session, found)
         document = Experiments(session).get(parse_id("exp", found.id)).document
-        original = found.cloned_from and Experiments(session).get(parse_id("exp", found.cloned_from)).name
+        original = found.cloned_from and Experiments(session).name(parse_id("exp", found.cloned_from))
     runs = all_runs(found.jobs)
     return page(
         request,
@@ -229,8 +244,12 @@ router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(registry.router)
 router.include_router(comparing.router)
+router.include_router(suites.router)
 router.include_router(reference.router)
+router.include_router(schedules.router)
+router.include_router(webhooks.router)
 router.include_router(rollouts.router)
 router.include_router(samples.router)
 router.include_router(signing.router)
