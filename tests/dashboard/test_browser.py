@@ -8,7 +8,8 @@ import playwright.sync_api as playwright
 
 from api.auth import create_key
 from api.sessions import create_link
-from store.ids import decode_id
+from store.ids import decode_id, encode_id
+from store.models.job import Experiment, Job
 from store.models.record import LogChunk, Metric
 from store.models.run import Run
 from store.states import RunState
@@ -249,3 +250,19 @@ def test_outputs_are_sent_to_be_graded(served: Served, tab: Tab) -> None:
             playwright.expect(tab.page.locator("form output")).to_contain_text(told)
     tab.page.wait_for_url(re.compile(r"/jobs/job_"))
     playwright.expect(tab.page.locator("h1")).to_have_text("score")
+
+
+def test_a_large_experiment_shows_no_graph_and_folds_its_jobs(served: Served, tab: Tab) -> None:
+    with served.database.write() as session:
+        large = Experiment(name="large", document={})
+        session.add(large)
+        session.flush()
+        session.add_all(
+            Job(experiment_id=large.id, name=f"job-{n}", kind="train", method="x", spec={}) for n in range(61)
+        )
+        identifier = encode_id("exp", large.id)
+    tab.open(f"/experiments/{identifier}")
+    assert tab.page.locator(".graph").count() == 0
+    playwright.expect(tab.page.get_by_role("link", name="job-60")).to_be_hidden()
+    tab.page.get_by_text("61, in the order in which they can run").click()
+    playwright.expect(tab.page.get_by_role("link", name="job-60")).to_be_visible()
