@@ -20,7 +20,7 @@ def check(options: Namespace) -> int:
         rows = [[change.pointer, json.dumps(change.before), json.dumps(change.after)] for change in found.changes]
         print_table(["place", "before", "after"], rows)
         print()
-    rows = [[job.name, job.kind, ", ".join(job.needs), len(job.seeds), job.num_reused] for job in found.jobs]
-    print_table(["job", "kind", "waits for", "runs", "reused"], rows)
+    jobs = [[job.name, job.kind, ", ".join(job.needs), len(job.seeds), job.num_reused] for job in found.jobs]
+    print_table(["job", "kind", "waits for", "runs", "reused"], jobs)
     print(f"{found.num_jobs} jobs, {found.num_runs} runs, {found.num_reused} of them reused; nothing was submitted")
     return 0

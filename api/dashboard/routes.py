@@ -173,9 +173,11 @@ def results(request: Request, database: DatabaseDep, experiment: Annotated[str, 
     )
 
 
-def _checkpoints(session: Session, **whose: UUID) -> list[schemas.CheckpointRead]:
+def _checkpoints(
+    session: Session, job_id: UUID | None = None, run_id: UUID | None = None
+) -> list[schemas.CheckpointRead]:
     """The newest checkpoints of a job or a run."""
-    return views.checkpoints(session, Checkpoints(session).page(_CHECKPOINTS, **whose).rows)
+    return views.checkpoints(session, Checkpoints(session).page(_CHECKPOINTS, job_id=job_id, run_id=run_id).rows)
 
 
 def _levels(path: str, chosen: str) -> list[dict[str, Any]]:
