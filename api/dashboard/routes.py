@@ -9,7 +9,22 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, comparing, data, forms, lists, overview, reference, signing
+from api.dashboard import (
+    analysis,
+    comparing,
+    data,
+    forms,
+    lists,
+    overview,
+    reference,
+    registry,
+    rollouts,
+    samples,
+    schedules,
+    signing,
+    suites,
+    webhooks,
+)
 from api.dashboard.graph import lay_out
 from api.dashboard.matrix import grids
 from api.dashboard.pages import controls, every, page
@@ -44,7 +59,7 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
         found = views.experiment(session, parse_id("exp", experiment_id))
         tables = _tables(session, found)
         document = Experiments(session).get(parse_id("exp", found.id)).document
-        original = found.cloned_from and Experiments(session).get(parse_id("exp", found.cloned_from)).name
+        original = found.cloned_from and Experiments(session).name(parse_id("exp", found.cloned_from))
     runs = all_runs(found.jobs)
     return page(
         request,
@@ -117,6 +132,8 @@ def run(
         rows = Results(session).completions(identifier, _COMPLETIONS, after, verdict=verdict or None)
         rivals = _rivals(session, found) if rows.rows else []
         completions = [result_views.completion(row) for row in rows.rows]
+        published = Checkpoints(session).page(1, run_id=identifier, kind="model").rows
+        sampled = rollouts.newest(session, identifier) if found.kind == "train" else []
         parent = _parent(session, its_job)
     next_page = _completions_address(found.id, verdict, rows.rows[-1].position) if rows.has_more else None
     return page(
@@ -135,6 +152,8 @@ def run(
         has_completions=found.kind == "evaluation",
         completions=completions,
         rivals=rivals,
+        rollouts=rollouts.groups(sampled),
+        published=encode_id("ckpt", published[0].id) if published else None,
         filtered=bool(verdict),
         verdicts=[
             {
@@ -174,10 +193,11 @@ def results(request: Request, database: DatabaseDep, experiment: Annotated[str, 
 
 
 def _checkpoints(
-    session: Session, job_id: UUID | None = None, run_id: UUID | None = None
+    session: Session, *, job_id: UUID | None = None, run_id: UUID | None = None
 ) -> list[schemas.CheckpointRead]:
     """The newest checkpoints of a job or a run."""
-    return views.checkpoints(session, Checkpoints(session).page(_CHECKPOINTS, job_id=job_id, run_id=run_id).rows)
+    rows = Checkpoints(session).page(_CHECKPOINTS, job_id=job_id, run_id=run_id).rows
+    return views.checkpoints(session, rows)
 
 
 def _levels(path: str, chosen: str) -> list[dict[str, Any]]:
@@ -224,6 +244,12 @@ router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(registry.router)
 router.include_router(comparing.router)
+router.include_router(suites.router)
 router.include_router(reference.router)
+router.include_router(schedules.router)
+router.include_router(webhooks.router)
+router.include_router(rollouts.router)
+router.include_router(samples.router)
 router.include_router(signing.router)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from api.figures import figure
+from api.dashboard.tokens import number as signed_number
+from api.dashboard.tokens import strongest
+from api.figures import figure, size_text
 from api.result_schemas import Unit
 from api.schemas import JobNode, Progress, RunSummary
 from lco.metrics import GROUPS, METRICS
@@ -208,6 +210,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "size": size_text,
     "number": number,
     "signed": signed,
     "chance": chance,
@@ -223,5 +226,7 @@ FILTERS = {
     "told": told,
     "pretty": pretty,
     "singular": singular,
+    "strongest": strongest,
+    "signed_number": signed_number,
 }
 """Every filter that the templates may use, by name."""
