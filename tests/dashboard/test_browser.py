@@ -9,7 +9,8 @@ import playwright.sync_api as playwright
 
 from api.auth import create_key
 from api.sessions import create_link
-from store.ids import decode_id
+from store.ids import decode_id, encode_id
+from store.models.job import Experiment, Job
 from store.models.record import LogChunk, Metric
 from store.models.run import Run
 from store.states import RunState
@@ -265,3 +266,19 @@ def test_a_prompt_is_sent_to_policies_and_its_page_opens(served: Served, tab: Ta
     playwright.expect(tab.page.locator(".facts")).to_contain_text("0 of 4 completions")
     playwright.expect(tab.page.locator(".asked")).to_have_text(["1+1=", "2+2="])
     tab.complaints = [text for text in tab.complaints if "422" not in text]  # the browser's own word of the refusal
+
+
+def test_a_large_experiment_shows_no_graph_and_folds_its_jobs(served: Served, tab: Tab) -> None:
+    with served.database.write() as session:
+        large = Experiment(name="large", document={})
+        session.add(large)
+        session.flush()
+        session.add_all(
+            Job(experiment_id=large.id, name=f"job-{n}", kind="train", method="x", spec={}) for n in range(61)
+        )
+        identifier = encode_id("exp", large.id)
+    tab.open(f"/experiments/{identifier}")
+    assert tab.page.locator(".graph").count() == 0
+    playwright.expect(tab.page.get_by_role("link", name="job-60")).to_be_hidden()
+    tab.page.get_by_text("61, in the order in which they can run").click()
+    playwright.expect(tab.page.get_by_role("link", name="job-60")).to_be_visible()
