@@ -4,11 +4,12 @@ import logging
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from store.database import Database
 from store.disk import disk_of
 from store.models.base import utc_now
+from store.models.notification import Notification
 from store.models.registry import Chore, Removal
 from store.settings import Settings
 from tests.worker.conftest import Platform
@@ -29,6 +30,10 @@ def test_a_low_disk_is_told_once_each_time(
                 told.append(tell_disk(session, disk))
     assert told == [False, True, False, False, True]
     assert len(caplog.records) == 2
+    with database.read() as session:
+        notes = list(session.scalars(select(Notification)))
+    assert [note.type for note in notes] == ["disk.low"] * 2
+    assert notes[0].data["free_bytes"] == low.free_bytes
 
 
 def test_one_of_several_collects_once_an_hour(any_database: Database, any_settings: Settings) -> None:
