@@ -34,9 +34,11 @@ from api.routes import (
     rollouts,
     runs,
     samples,
+    schedules,
     scores,
     suites,
     verdicts,
+    webhooks,
     workers,
 )
 from api.streaming import Hub
@@ -65,6 +67,8 @@ _ROUTERS = (
     suites.router,
     verdicts.router,
     workers.router,
+    schedules.router,
+    webhooks.router,
     api_keys.router,
     health.router,
     documentation.router,

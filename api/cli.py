@@ -11,10 +11,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, rewards, suites
+from api.parsers import (
+    checkpoints,
+    datasets,
+    jobs,
+    keys,
+    maintenance,
+    models,
+    platform,
+    rewards,
+    schedules,
+    suites,
+    webhooks,
+)
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards, suites)
+_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards, schedules, suites, webhooks)
 """Modules that add commands, in the order of the help."""
 
 

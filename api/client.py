@@ -11,6 +11,7 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 """
 
 from api.clients.access import Access, AsyncAccess
+from api.clients.alerts import Alerts, AsyncAlerts
 from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
@@ -23,11 +24,19 @@ from api.transport import ApiFailure
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Rewards, Suites, Access, Overview, Checks):
+class Client(Jobs, Registry, Results, Rewards, Suites, Access, Overview, Checks, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
 class AsyncClient(
-    AsyncJobs, AsyncRegistry, AsyncResults, AsyncRewards, AsyncSuites, AsyncAccess, AsyncOverview, AsyncChecks
+    AsyncJobs,
+    AsyncRegistry,
+    AsyncResults,
+    AsyncRewards,
+    AsyncSuites,
+    AsyncAccess,
+    AsyncOverview,
+    AsyncChecks,
+    AsyncAlerts,
 ):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

@@ -29,4 +29,8 @@ _NAMES = {
     "key": "API key",
     "suite": "suite",
     "vrd": "verdict",
+    "whk": "webhook endpoint",
+    "dlv": "delivery",
+    "sch": "schedule",
+    "fire": "fire",
 }

@@ -22,6 +22,7 @@ from store.models.record import Checkpoint
 from store.models.run import Run
 from store.models.suite import Suite, SuiteEvaluation, Verdict
 from store.naming import settled
+from store.notifications import publish
 from store.repositories.suites import Suites, Verdicts
 from store.settings import Settings
 from store.sources import GIVES
@@ -29,6 +30,10 @@ from store.specs import EvaluationSpec
 from store.submission import submit_job
 from store.suite_specs import Plan, SuiteSpec, evaluation_of
 
+OPEN = ("pending", "running")
+"""States of a verdict that is not decided yet."""
+_TOLD = ("benchmark", "metric", "decoding", "outcome", "value", "baseline_value", "difference", "max_drop", "min_value")
+"""Of each gate, in notifications."""
 ENDED_BADLY = ("failed", "cancelled")
 """Statuses of a job that give no result."""
 
@@ -226,6 +231,28 @@ def _start(
         what = f"baseline {plan.baseline}: {error}" if "baseline_id" not in values else str(error)
         values = {"state": "error", "reason": what[:2000], "decided_at": database_time(session)}
     session.execute(update(Verdict).where(Verdict.id == verdict_id).values(**values))
+    if "state" in values:
+        verdict = Verdicts(session).get(verdict_id)
+        session.refresh(verdict)
+        tell_verdict(session, verdict)
+
+
+def tell_verdict(session: Session, verdict: Verdict) -> None:
+    """Writes the notification of a verdict that was decided or cannot be, in the transaction that says so."""
+    data = {
+        "suite_id": encode_id("suite", verdict.suite_id),
+        "suite_name": Suites(session).names([verdict.suite_id])[verdict.suite_id],
+        "version": verdict.version,
+        "checkpoint_id": encode_id("ckpt", verdict.checkpoint_id),
+        "baseline_id": None if verdict.baseline_id is None else encode_id("ckpt", verdict.baseline_id),
+        "cause": verdict.cause,
+        "outcome": verdict.outcome,
+        "reason": verdict.reason,
+        "promoted_alias": verdict.promoted_alias or None,
+        "gates": [{name: figures[name] for name in _TOLD} for figures in verdict.figures],
+    }
+    what = verdict.outcome or verdict.state
+    publish(session, f"verdict.{what}", encode_id("vrd", verdict.id), data, verdict.project_id)
 
 
 def _evaluation(

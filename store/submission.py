@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from store.artifacts import data_file, model_directory, resolve_reference
 from store.database import database_time
-from store.effects import Happening, settle, state_event
+from store.effects import Happening, announce_experiment, settle, state_event
 from store.endpoints import check_endpoints
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id, new_id
@@ -83,6 +83,7 @@ def submit_experiment(
             pointer=pointer,
             is_reused=spec.reuse,
         )
+    announce_experiment(session, experiment.id)
     return experiment
 
 
@@ -181,7 +182,8 @@ def _submit(
     for run_id, source in reused.items():
         values = {"run_id": run_id, "job_id": job.id, "experiment_id": experiment_id, "method": job.method}
         copy_results(session, source, values)
-    settle(session, [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings])
+    told = [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings]
+    settle(session, told, is_submitting=True)
     session.refresh(job)
     return job
 

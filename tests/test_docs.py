@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from store.matrix import expand
+from store.schedule_specs import JobAction, ScheduleSpec, job_of, sample_values
 from store.settings import Settings
 from store.specs import ExperimentSpec
 from store.suite_specs import SuiteSpec, whole_gates
@@ -66,3 +67,12 @@ def test_the_experiment_of_the_documentation_is_valid_and_has_every_combination(
     spec = ExperimentSpec.model_validate_json(json.dumps(expanded.document))
     assert len(spec.jobs) == 1 + 2 * 4
     assert {len(job.seeds) for job in spec.jobs} == {4}
+
+
+def test_the_schedules_of_the_documentation_are_valid() -> None:
+    page = (ROOT / "docs" / "schedules-and-alerts.md").read_text()
+    nightly, delivery = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
+    assert ScheduleSpec.model_validate(nightly).name == "nightly"
+    watcher = ScheduleSpec.model_validate(delivery)
+    assert isinstance(watcher.action, JobAction)
+    assert job_of(watcher.action, sample_values(watcher.trigger)).name == "judge-delivery"

@@ -1,4 +1,5 @@
-"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up.
+"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up; and fires
+what is due.
 
 Safe to run twice, in any process: every step is a compare-and-set, and silence is measured by this process's own clock.
 """
@@ -11,11 +12,13 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import Database
+from store.deliveries import prune
 from store.doorbell import due_for_ring, mark_rung, ring
 from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
 from store.repositories.workers import Workers
+from store.schedules import fire_schedules
 from store.settings import Settings
 from store.triggers import fire_due
 from store.verdicts import advance
@@ -47,6 +50,7 @@ class Reconciler:
                 self._reap()
                 with self._database.write() as session:
                     promote_waiting(session)
+                fire_schedules(self._database, self._settings)
                 self._judge()
                 self.ring_queued()
                 self._clean_up()
@@ -87,4 +91,5 @@ class Reconciler:
         self._clean_up_at = self._clock() + _CLEAN_UP_SECONDS
         with self._database.write() as session:
             Keys(session).prune()
+            prune(session)
             Workers(session).remove_silent(_FORGET_WORKER_SECONDS)

@@ -19,8 +19,10 @@ from api.dashboard import (
     reference,
     rollouts,
     samples,
+    schedules,
     signing,
     suites,
+    webhooks,
 )
 from api.dashboard.graph import lay_out
 from api.dashboard.matrix import grids
@@ -244,6 +246,8 @@ router.include_router(analysis.router)
 router.include_router(comparing.router)
 router.include_router(suites.router)
 router.include_router(reference.router)
+router.include_router(schedules.router)
+router.include_router(webhooks.router)
 router.include_router(rollouts.router)
 router.include_router(samples.router)
 router.include_router(signing.router)

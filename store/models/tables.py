@@ -4,9 +4,11 @@ from store.models.access import ApiKey, IdempotencyKey, Session
 from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
+from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
 from store.models.project import Project
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
 from store.models.run import Attempt, Run, RunDependency
+from store.models.schedule import Schedule, ScheduleFire
 from store.models.suite import Suite, SuiteEvaluation, SuiteVersion, Verdict
 from store.models.worker import Worker
 
@@ -19,21 +21,27 @@ __all__ = [
     "Completion",
     "Configuration",
     "Dataset",
+    "Delivery",
+    "DeliveryTry",
     "Event",
     "Experiment",
     "IdempotencyKey",
     "Job",
     "LogChunk",
     "Metric",
+    "Notification",
     "Project",
     "Result",
     "Rollout",
     "Run",
     "RunDependency",
+    "Schedule",
+    "ScheduleFire",
     "Session",
     "Suite",
     "SuiteEvaluation",
     "SuiteVersion",
     "Verdict",
+    "WebhookEndpoint",
     "Worker",
 ]

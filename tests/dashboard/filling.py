@@ -35,6 +35,7 @@ from store.repositories.datasets import Datasets
 from store.settings import Settings
 from store.states import RunState, job_status
 from store.uploads import incoming_folder, keep_rows
+from tests.dashboard.filling_alerts import fill_alerts
 from tests.dashboard.judging import judge
 
 HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
@@ -86,6 +87,8 @@ class Filled:
     """Id."""
     verdicts: list[str] = field(default_factory=list)
     """One of each kind."""
+    alerts: dict[str, list[str]] = field(default_factory=dict)
+    """The name of a parameter -> ids of schedules and of endpoints."""
 
     def parameters(self) -> dict[str, list[str]]:
         """The name of a parameter in a page's path -> what to fill in, each a page that looks different.
@@ -100,6 +103,7 @@ class Filled:
             "ds_id": [self.dataset],
             "suite_id": [self.suite],
             "verdict_id": self.verdicts,
+            **self.alerts,
         }
 
     def queries(self) -> dict[str, list[str]]:
@@ -143,6 +147,8 @@ class Filled:
             f"/sample?again={self.jobs['ask']}",
             f"/compare{self.queries()['/compare'][1]}",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
+            *(f"/schedules/{schedule}" for schedule in self.alerts["sch_id"]),
+            *(f"/settings/webhooks/{endpoint}" for endpoint in self.alerts["whk_id"]),
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
             f"/benchmarks/{self.suite}",
@@ -155,6 +161,7 @@ def fill(database: Database, settings: Settings) -> Filled:
     with database.write() as session:
         filled = _Filler(session).fill()
         filled.dataset = _fill_dataset(session, settings)
+        filled.alerts = fill_alerts(session, filled.jobs["lco"], HOSTILE)
     return filled
 
 

@@ -86,11 +86,20 @@ function isConfirmed(button) {
 }
 
 async function post(button) {
+  let isLeaving = false;
   button.disabled = true;
   try {
-    const response = await fetch(button.dataset.post, { method: "POST", headers: { accept: "application/json" } });
+    const { post: address, method = "POST", body, next, secret } = button.dataset;
+    const headers = { accept: "application/json", ...(body && { "content-type": "application/json" }) };
+    const response = await fetch(address, { method, headers, body });
     if (response.redirected || response.status === 401) return window.location.reload();
-    if (response.ok) {
+    isLeaving = response.ok && Boolean(next);
+    if (isLeaving) return window.location.assign(next);
+    if (response.ok && secret) {
+      const place = document.querySelector(secret);
+      place.textContent = `The new secret, shown this once: ${(await response.json()).secret}`;
+      place.hidden = false;
+    } else if (response.ok) {
       toast(button.dataset.done ?? "Done.", false);
     } else {
       const problem = await response.json().catch(() => ({}));
@@ -99,8 +108,8 @@ async function post(button) {
   } catch {
     toast("The server cannot be reached.", true);
   } finally {
-    button.disabled = false;
-    refresh();
+    button.disabled = isLeaving;
+    if (!isLeaving) refresh();
   }
 }
 
