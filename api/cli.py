@@ -21,12 +21,26 @@ from api.parsers import (
     platform,
     rewards,
     schedules,
+    storage,
     suites,
     webhooks,
 )
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards, schedules, suites, webhooks)
+_GROUPS = (
+    platform,
+    maintenance,
+    jobs,
+    keys,
+    models,
+    datasets,
+    checkpoints,
+    rewards,
+    storage,
+    suites,
+    schedules,
+    webhooks,
+)
 """Modules that add commands, in the order of the help."""
 
 

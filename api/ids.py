@@ -27,6 +27,7 @@ _NAMES = {
     "ds": "data set",
     "wrk": "worker",
     "key": "API key",
+    "mdl": "model",
     "suite": "suite",
     "vrd": "verdict",
     "whk": "webhook endpoint",

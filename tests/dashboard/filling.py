@@ -9,6 +9,7 @@ from string import Formatter
 from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lco.metrics import STABILITY
@@ -83,6 +84,7 @@ class Filled:
     """Name -> id."""
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
     """(name of the job, seed) -> id."""
+    checkpoints: list[str] = field(default_factory=list)
     suite: str = ""
     """Id."""
     verdicts: list[str] = field(default_factory=list)
@@ -101,6 +103,8 @@ class Filled:
             "run_id": [self.runs[place] for place in (("measure-lco", 0), ("lco", 1), ("ppo", 1), ("grpo", 0))],
             "other_id": [self.runs["measure-sft", 0]],
             "ds_id": [self.dataset],
+            "sample_id": [self.jobs["ask"]],
+            "ckpt_id": self.checkpoints[:2],
             "suite_id": [self.suite],
             "verdict_id": self.verdicts,
             **self.alerts,
@@ -147,6 +151,9 @@ class Filled:
             f"/sample?again={self.jobs['ask']}",
             f"/compare{self.queries()['/compare'][1]}",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
+            *(f"/checkpoints/{checkpoint}" for checkpoint in self.checkpoints),
+            "/checkpoints?deleted=yes",
+            "/settings/usage",
             *(f"/schedules/{schedule}" for schedule in self.alerts["sch_id"]),
             *(f"/settings/webhooks/{endpoint}" for endpoint in self.alerts["whk_id"]),
             *(f"/jobs/{job}" for job in self.jobs.values()),
@@ -223,6 +230,9 @@ class _Filler:
                 for needed in needs:
                     self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
                 self._leave(job, run, experiment.id)
+        filled.checkpoints = [encode_id("ckpt", row.id) for row in self._kept(runs["sft", 0])]
+        gone = self._kept(runs["sft", 1])[0]
+        gone.deleted_at, gone.deleted_reason = self.now, HOSTILE
         self._ask(filled)
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
         judged = [runs["lco", 0], runs["ppo", 1], runs["measure-sft", 0], runs["measure-lco", 0]]
@@ -237,6 +247,11 @@ class _Filler:
         job = self._add(Job(name="ask", kind="sample", method="ask", spec=spec, status="running"))
         run = self._add(self._run(job, 0, RunState.RUNNING))
         filled.jobs["ask"], filled.runs["ask", 0] = encode_id("job", job.id), encode_id("run", run.id)
+
+    def _kept(self, run: Run) -> list[Checkpoint]:
+        """The checkpoints of a run, the published model first."""
+        mine = select(Checkpoint).where(Checkpoint.run_id == run.id)
+        return list(self.session.scalars(mine.order_by(Checkpoint.id.desc())))
 
     def _run(self, job: Job, seed: int, state: RunState) -> Run:
         is_begun = state not in (RunState.QUEUED, RunState.BLOCKED, RunState.PAUSED, RunState.LEASED)
