@@ -12,8 +12,8 @@ from store.ids import decode_id, encode_id
 from store.models.job import Job
 from store.models.record import Checkpoint
 from store.models.run import Run
-from store.models.suite import Verdict
-from store.regression import OPEN, request_verdict, resolve_checkpoint
+from store.models.suite import OPEN, Verdict
+from store.regression import request_verdict, resolve_checkpoint
 from store.repositories.jobs import Experiments
 from store.schedule_specs import AliasSelection, ExperimentAction, JobAction, SuiteAction, experiment_of, job_of
 from store.settings import Settings
@@ -78,7 +78,7 @@ def _chosen(session: Session, action: SuiteAction, checkpoint_id: UUID | None, p
         select(Checkpoint.id, Job.details)
         .join(Run, Run.id == Checkpoint.run_id)
         .join(Job, Job.id == Run.job_id)
-        .where(Checkpoint.kind == "model", Checkpoint.project_id == project_id)
+        .where(Checkpoint.kind == "model", Checkpoint.project_id == project_id, Checkpoint.deleted_at.is_(None))
         .order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
     )
     if wanted.job is not None:

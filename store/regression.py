@@ -30,8 +30,6 @@ from store.specs import EvaluationSpec
 from store.submission import submit_job
 from store.suite_specs import Plan, SuiteSpec, evaluation_of
 
-OPEN = ("pending", "running")
-"""States of a verdict that is not decided yet."""
 _TOLD = ("benchmark", "metric", "decoding", "outcome", "value", "baseline_value", "difference", "max_drop", "min_value")
 """Of each gate, in notifications."""
 ENDED_BADLY = ("failed", "cancelled")

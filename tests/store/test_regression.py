@@ -4,11 +4,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
+from store import holders
 from store.errors import Conflict, Invalid, NotFound
 from store.ids import decode_id, encode_id
 from store.models.base import utc_now
 from store.models.job import Job
 from store.models.project import DEFAULT_PROJECT_ID
+from store.models.record import Checkpoint
 from store.models.suite import Suite, SuiteEvaluation, Verdict
 from store.regression import request_verdict, retry_verdict
 from store.repositories.aliases import Aliases
@@ -243,6 +245,39 @@ def test_a_foreign_project_has_no_such_suite(lab, champion):
             cause="manual",
             project_id=decode_id("prj", "prj_" + "0" * 25 + "7"),
         )
+
+
+def held(lab, checkpoint_id):
+    with lab.database.read() as session:
+        return holders.of_checkpoints(session, [session.get_one(Checkpoint, checkpoint_id)]).get(checkpoint_id, [])
+
+
+def test_an_open_verdict_and_a_suite_with_a_fixed_baseline_hold_checkpoints(lab):
+    base, checkpoint_id = lab.checkpoint(), lab.checkpoint()
+    name = encode_id("ckpt", base)
+    assert held(lab, base) == []
+    suite = lab.suite(baseline=name)
+    assert held(lab, base) == ["it is the baseline of the suite nightly"]
+    verdict = lab.request(suite, checkpoint_id)
+    reason = f"{encode_id('vrd', verdict.id)} is not decided yet"
+    assert reason in held(lab, checkpoint_id)
+    assert reason in held(lab, base)
+    lab.evaluate(dict.fromkeys((base, checkpoint_id), answers(GOOD)))
+    advance(lab.database)
+    assert held(lab, checkpoint_id) == []
+    with lab.database.write() as session:
+        Suites(session).archive(suite.id)
+    assert held(lab, base) == []
+
+
+def test_a_deleted_checkpoint_that_was_not_evaluated_is_an_error(lab, champion):
+    suite, checkpoint_id = lab.suite(), lab.checkpoint()
+    with lab.database.write() as session:
+        row = session.get_one(Checkpoint, checkpoint_id)
+        row.deleted_at, row.deleted_reason = utc_now(), "it expired"
+    verdict = lab.request(suite, checkpoint_id)
+    assert verdict.state == "error"
+    assert "it expired" in verdict.reason
 
 
 class TestTriggers:
