@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from store.confinement import confine, project_of
 from store.database import database_time
@@ -256,7 +256,7 @@ def tell_verdict(session: Session, verdict: Verdict) -> None:
 def _evaluation(
     session: Session, settings: Settings, suite: Suite, plan: Plan, version: int, checkpoint_id: UUID
 ) -> UUID:
-    """The job that evaluates a checkpoint for a version: the one that there is, unless it failed."""
+    """The job that evaluates a checkpoint for a version: the one that there is, unless it is of no use any more."""
     key = {"suite_id": suite.id, "version": version, "checkpoint_id": checkpoint_id}
     row = {**key, "created_at": database_time(session)}
     place = (
@@ -267,8 +267,7 @@ def _evaluation(
     if not _is_new(session, SuiteEvaluation, row):
         # Two that find a failed one take turns at this lock, and the second finds the first one's job.
         job_id = session.scalar(select(SuiteEvaluation.job_id).where(*place).with_for_update())
-        status = session.scalar(select(Job.status).where(Job.id == job_id))
-        if job_id is not None and status not in ENDED_BADLY:
+        if job_id is not None and is_of_use(session, job_id):
             return job_id
     origin = _evaluable(session, checkpoint_id)
     name = encode_id("ckpt", checkpoint_id)
@@ -285,6 +284,19 @@ def _evaluation(
     job = submit_job(session, spec, settings, reuse=True)
     session.execute(update(SuiteEvaluation).where(*place).values(job_id=job.id))
     return job.id
+
+
+def is_of_use(session: Session, job_id: UUID) -> bool:
+    """Whether an evaluation can still give a verdict: it did not fail, and its completions were not deleted by age."""
+    owner = aliased(Run)
+    query = (
+        select(Job.status, Run.purged, owner.purged.label("owner_purged"))
+        .join(Run, Run.job_id == Job.id)
+        .outerjoin(owner, owner.id == Run.reused_run_id)
+        .where(Job.id == job_id)
+    )
+    row = session.execute(query).one()
+    return row.status not in ENDED_BADLY and "completions" not in {**row.purged, **(row.owner_purged or {})}
 
 
 def _is_new(session: Session, table: type[Verdict] | type[SuiteEvaluation], values: dict[str, Any]) -> bool:

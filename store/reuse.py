@@ -89,6 +89,8 @@ def finished_run(session: Session, settings: Settings, found_hash: str | None) -
         .order_by(Run.id.desc())
     )
     for run in session.scalars(query):
+        if "completions" in run.purged:  # an evaluation is its completions, too
+            continue
         if is_published(settings, run_directory(settings, run.id, run.output_attempt)):
             return run
     return None

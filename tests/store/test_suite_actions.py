@@ -20,8 +20,8 @@ from tests.store.laboratory import BAD, GOOD, Laboratory, answers
 
 
 @pytest.fixture
-def lab(rig):
-    return Laboratory(rig)
+def lab(request):
+    return Laboratory(request.getfixturevalue("rig" if "rig" in request.fixturenames else "sqlite_rig"))
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ def told(lab):
         return list(session.scalars(select(Notification).order_by(Notification.created_at, Notification.id)))
 
 
+@pytest.mark.usefixtures("rig")
 def test_several_schedulers_ask_for_the_verdict_on_an_alias_once(lab, champion):
     candidate = lab.checkpoint()
     lab.name("candidate", candidate)
@@ -106,6 +107,7 @@ def test_a_schedule_with_nothing_to_judge_fails_and_says_why(lab, champion, chec
     assert lab.verdicts() == []
 
 
+@pytest.mark.usefixtures("rig")
 def test_every_verdict_is_told_with_its_numbers_once(lab, champion):
     suite, bad = lab.suite(), lab.checkpoint()
     verdict = lab.request(suite, bad)
