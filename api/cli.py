@@ -10,10 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, rewards, schedules, webhooks
+from api.parsers import (
+    checkpoints,
+    datasets,
+    jobs,
+    keys,
+    maintenance,
+    models,
+    platform,
+    rewards,
+    schedules,
+    storage,
+    webhooks,
+)  # fmt: skip
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards, schedules, webhooks)
+_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards, storage, schedules, webhooks)
 """Modules that add commands, in the order of the help."""
 
 

@@ -18,16 +18,25 @@ from api.clients.overview import AsyncOverview, Overview
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
 from api.clients.rewards import AsyncRewards, Rewards
+from api.clients.storage import AsyncStorage, Storage
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Rewards, Access, Overview, Checks, Alerts):
+class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
 class AsyncClient(
-    AsyncJobs, AsyncRegistry, AsyncResults, AsyncRewards, AsyncAccess, AsyncOverview, AsyncChecks, AsyncAlerts
+    AsyncJobs,
+    AsyncRegistry,
+    AsyncStorage,
+    AsyncResults,
+    AsyncRewards,
+    AsyncAccess,
+    AsyncOverview,
+    AsyncChecks,
+    AsyncAlerts,
 ):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

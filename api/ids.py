@@ -31,4 +31,5 @@ _NAMES = {
     "dlv": "delivery",
     "sch": "schedule",
     "fire": "fire",
+    "mdl": "model",
 }

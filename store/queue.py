@@ -23,6 +23,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, LogChunk, Metric, Rollout
 from store.models.run import Attempt, Run
 from store.rows import CheckpointRow, Collected, RolloutRow
+from store.software import software
 from store.states import LIVE, Decision, Desired, Outcome, RunState
 from store.text import clean_json, clean_text, finite_or_none
 
@@ -133,6 +134,7 @@ def _take(
             dispatcher=dispatcher,
             host=clean_text(host, 128),
             gpus=list(gpus),
+            software=software(),
             started_at=moment,
         )
     )

@@ -3,10 +3,10 @@
 import os
 import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from lco.config import Config
 from lco.endpoint_config import key_variable, origin_of
@@ -74,6 +74,31 @@ class Settings(Config):
     """Time between two looks at the queue while idle."""
     max_infra_failures: PositiveInt = 5
     """Attempts that infrastructure may end before the run fails."""
+    retention_state_days: NonNegativeFloat = 7.0
+    """Days after its run's end for which a resumable state is kept; 0: for ever. The newest of a run that did not
+    succeed has a time of its own."""
+    retention_newest_state_days: NonNegativeFloat = 90.0
+    """The same for the newest state of a run that did not succeed: all that is left of its work."""
+    retention_log_days: NonNegativeFloat = 0.0
+    """Days after its run's end for which a log is kept in the database; 0: for ever."""
+    retention_metric_days: NonNegativeFloat = 0.0
+    """The same for the curves of a run; its newest values stay."""
+    retention_event_days: NonNegativeFloat = 0.0
+    """The same for the events of a job, all of whose runs have ended."""
+    retention_completion_days: NonNegativeFloat = 0.0
+    """The same for the completions of an evaluation; its results stay, comparisons example by example do not."""
+    gc_grace_hours: PositiveFloat = 24.0
+    """Age from which what no row knows of (a directory, an unfinished file) counts as left behind."""
+    disk_warning_percent: Annotated[float, Field(gt=0, le=100)] = 85.0
+    """Use of the artifacts' disk from which the platform warns."""
+    disk_full_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
+    """Use of the artifacts' disk from which nothing new is taken: no submission, no upload, no queued run."""
+    hub_url: str = "https://huggingface.co"
+    """The hub that models are imported from."""
+    hub_token_variable: str = "HF_TOKEN"
+    """Variable of the worker's environment whose token goes to the hub, for models that need one."""
+    hub_offline: bool = False
+    """Ask no hub: take models from the worker's own cache (`HF_HOME`) alone."""
     api_key: str = ""
     """Key that the command line and the client send; empty reads `data_dir/admin-key`."""
     url: str = ""

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.repositories.workers import Workers
-from worker import watchers
-from worker.alerts import LOOK_SECONDS, Alerts
+from worker import alerts, housekeeping, watchers
 from worker.reconciler import Reconciler
 from worker.supervisor import Supervisor
 
@@ -52,18 +51,24 @@ class Periodic(threading.Thread):
 
 
 class Presence:
-    """The row in `workers` of a supervising process, kept fresh, and its share of the repairs and of the alerts."""
+    """The row in `workers` of a supervising process, kept fresh, and its share of repairs, alerts and cleaning."""
 
     def __init__(self, supervisor: Supervisor, reconciler: Reconciler) -> None:
         """Not started yet."""
         self._supervisor = supervisor
         lease = supervisor.settings.lease_seconds
-        self._alerts = Alerts(supervisor.settings, supervisor.database)
+        self._alerts = alerts.Alerts(supervisor.settings, supervisor.database)
         self._threads = [
             Periodic("announce", _ANNOUNCE_SECONDS, self.announce),
             Periodic("reconcile", min(_RECONCILE_SECONDS, lease / 5), reconciler.tick),
-            Periodic("alerts", LOOK_SECONDS, self._alerts.tick),
+            Periodic("alerts", alerts.LOOK_SECONDS, self._alerts.tick),
             Periodic("watch", watchers.LOOK_SECONDS, watchers.Watchers(supervisor.settings, supervisor.database).tick),
+            # A thread of its own: removing much takes minutes, in which silent runs are to be taken back all the same.
+            Periodic(
+                "housekeeping",
+                housekeeping.LOOK_SECONDS,
+                housekeeping.Housekeeper(supervisor.settings, supervisor.database).tick,
+            ),
         ]
 
     def start(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from api import result_schemas, schemas, service_schemas
+from api import registry_schemas, result_schemas, schemas, service_schemas
 from api.alert_schemas import WebhookDeliveryRead, WebhookEndpointRead
 from api.schedule_schemas import ScheduleRead
 from api.transport import ApiFailure, Call
@@ -24,6 +24,7 @@ _KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "sch": ("/v1/schedules", ScheduleRead),
     "whk": ("/v1/webhook_endpoints", WebhookEndpointRead),
     "dlv": ("/v1/webhook_deliveries", WebhookDeliveryRead),
+    "mdl": ("/v1/models", registry_schemas.ModelRead),
     "wrk": ("/v1/workers", service_schemas.WorkerRead),
 }
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "quarantined"})

@@ -17,6 +17,7 @@ from api.dashboard import (
     lists,
     overview,
     reference,
+    registry,
     rollouts,
     samples,
     schedules,
@@ -57,7 +58,7 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
         found = views.experiment(session, parse_id("exp", experiment_id))
         tables = _tables(session, found)
         document = Experiments(session).get(parse_id("exp", found.id)).document
-        original = found.cloned_from and Experiments(session).get(parse_id("exp", found.cloned_from)).name
+        original = found.cloned_from and Experiments(session).name(parse_id("exp", found.cloned_from))
     runs = all_runs(found.jobs)
     return page(
         request,
@@ -242,6 +243,7 @@ router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(registry.router)
 router.include_router(comparing.router)
 router.include_router(reference.router)
 router.include_router(schedules.router)

@@ -94,12 +94,12 @@ def _choices(session: Session, settings: Settings) -> list[Choice]:
     return found + [Choice(f"model:{name}", "an imported model") for name in names[:_CHOICES]]
 
 
-@router.get("/sample/{job_id}")
+@router.get("/sample/{sample_id}")
 @requires("read")
-def sampled(request: Request, database: DatabaseDep, settings: SettingsDep, job_id: str) -> Response:
+def sampled(request: Request, database: DatabaseDep, settings: SettingsDep, sample_id: str) -> Response:
     """Completions side by side, those that are there."""
     with database.read() as session:
-        found = read(session, settings, parse_id("job", job_id))
+        found = read(session, settings, parse_id("job", sample_id))
         run = Runs(session).get(parse_id("run", found.run_id))
         is_over, state = run.state in TERMINAL, str(run.state)
     by_place = {(row.prompt, row.decoding, row.eval_seed, row.policy): row for row in found.rows}

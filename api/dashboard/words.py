@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from api.dashboard.tokens import number as signed_number
 from api.dashboard.tokens import strongest
-from api.figures import figure
+from api.figures import figure, size_text
 from api.result_schemas import Unit
 from api.schemas import JobNode, Progress, RunSummary
 from lco.metrics import GROUPS, METRICS
@@ -210,6 +210,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "size": size_text,
     "number": number,
     "signed": signed,
     "chance": chance,

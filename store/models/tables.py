@@ -7,6 +7,7 @@ from store.models.job import Experiment, Job
 from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
 from store.models.project import Project
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
+from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
 from store.models.schedule import Schedule, ScheduleFire
 from store.models.worker import Worker
@@ -17,6 +18,7 @@ __all__ = [
     "Attempt",
     "Base",
     "Checkpoint",
+    "Chore",
     "Completion",
     "Configuration",
     "Dataset",
@@ -28,8 +30,10 @@ __all__ = [
     "Job",
     "LogChunk",
     "Metric",
+    "Model",
     "Notification",
     "Project",
+    "Removal",
     "Result",
     "Rollout",
     "Run",
@@ -37,6 +41,7 @@ __all__ = [
     "Schedule",
     "ScheduleFire",
     "Session",
+    "Tombstone",
     "WebhookEndpoint",
     "Worker",
 ]

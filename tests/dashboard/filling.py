@@ -9,6 +9,7 @@ from string import Formatter
 from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lco.metrics import STABILITY
@@ -84,6 +85,7 @@ class Filled:
     """(name of the job, seed) -> id."""
     alerts: dict[str, list[str]] = field(default_factory=dict)
     """The name of a parameter -> ids of schedules and of endpoints."""
+    checkpoints: list[str] = field(default_factory=list)
 
     def parameters(self) -> dict[str, list[str]]:
         """The name of a parameter in a page's path -> what to fill in, each a page that looks different.
@@ -97,6 +99,8 @@ class Filled:
             "other_id": [self.runs["measure-sft", 0]],
             "ds_id": [self.dataset],
             **self.alerts,
+            "sample_id": [self.jobs["ask"]],
+            "ckpt_id": self.checkpoints[:2],
         }
 
     def queries(self) -> dict[str, list[str]]:
@@ -142,6 +146,9 @@ class Filled:
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/schedules/{schedule}" for schedule in self.alerts["sch_id"]),
             *(f"/settings/webhooks/{endpoint}" for endpoint in self.alerts["whk_id"]),
+            *(f"/checkpoints/{checkpoint}" for checkpoint in self.checkpoints),
+            "/checkpoints?deleted=yes",
+            "/settings/usage",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
         ]
@@ -214,6 +221,9 @@ class _Filler:
                 for needed in needs:
                     self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
                 self._leave(job, run, experiment.id)
+        filled.checkpoints = [encode_id("ckpt", row.id) for row in self._kept(runs["sft", 0])]
+        gone = self._kept(runs["sft", 1])[0]
+        gone.deleted_at, gone.deleted_reason = self.now, HOSTILE
         self._ask(filled)
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
         return filled
@@ -226,6 +236,11 @@ class _Filler:
         job = self._add(Job(name="ask", kind="sample", method="ask", spec=spec, status="running"))
         run = self._add(self._run(job, 0, RunState.RUNNING))
         filled.jobs["ask"], filled.runs["ask", 0] = encode_id("job", job.id), encode_id("run", run.id)
+
+    def _kept(self, run: Run) -> list[Checkpoint]:
+        """The checkpoints of a run, the published model first."""
+        mine = select(Checkpoint).where(Checkpoint.run_id == run.id)
+        return list(self.session.scalars(mine.order_by(Checkpoint.id.desc())))
 
     def _run(self, job: Job, seed: int, state: RunState) -> Run:
         is_begun = state not in (RunState.QUEUED, RunState.BLOCKED, RunState.PAUSED, RunState.LEASED)
