@@ -22,7 +22,7 @@ from api.parsers import (
     schedules,
     storage,
     webhooks,
-)  # fmt: skip
+)
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
 _GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, rewards, storage, schedules, webhooks)
