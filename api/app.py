@@ -39,6 +39,8 @@ from api.routes import (
     schedules,
     scores,
     storage,
+    suites,
+    verdicts,
     webhooks,
     workers,
 )
@@ -68,6 +70,8 @@ _ROUTERS = (
     results.router,
     comparisons.router,
     benchmarks.router,
+    suites.router,
+    verdicts.router,
     workers.router,
     schedules.router,
     webhooks.router,

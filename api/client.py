@@ -19,12 +19,13 @@ from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
 from api.clients.rewards import AsyncRewards, Rewards
 from api.clients.storage import AsyncStorage, Storage
+from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks, Alerts):
+class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks, Suites, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
@@ -37,6 +38,7 @@ class AsyncClient(
     AsyncAccess,
     AsyncOverview,
     AsyncChecks,
+    AsyncSuites,
     AsyncAlerts,
 ):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

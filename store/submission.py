@@ -35,8 +35,11 @@ from store.tombstones import absent
 _MAX_SEED = 2**63 - 1
 
 
-def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
+def submit_job(session: Session, spec: JobSpec, settings: Settings, *, reuse: bool = False) -> Job:
     """A job of its own; inputs that are jobs make each run wait for the run of its seed.
+
+    Args:
+        reuse: take over the outputs of runs that did the same already.
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
@@ -45,7 +48,7 @@ def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
     refuse_when_full(settings)
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
-    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
+    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="", is_reused=reuse)
 
 
 def submit_experiment(

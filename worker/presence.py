@@ -51,7 +51,7 @@ class Periodic(threading.Thread):
 
 
 class Presence:
-    """The row in `workers` of a supervising process, kept fresh, and its share of repairs, alerts and cleaning."""
+    """The row in `workers` of a supervising process, kept fresh, and its share of repairs, cleaning and alerts."""
 
     def __init__(self, supervisor: Supervisor, reconciler: Reconciler) -> None:
         """Not started yet."""
@@ -61,14 +61,14 @@ class Presence:
         self._threads = [
             Periodic("announce", _ANNOUNCE_SECONDS, self.announce),
             Periodic("reconcile", min(_RECONCILE_SECONDS, lease / 5), reconciler.tick),
-            Periodic("alerts", alerts.LOOK_SECONDS, self._alerts.tick),
-            Periodic("watch", watchers.LOOK_SECONDS, watchers.Watchers(supervisor.settings, supervisor.database).tick),
             # A thread of its own: removing much takes minutes, in which silent runs are to be taken back all the same.
             Periodic(
                 "housekeeping",
                 housekeeping.LOOK_SECONDS,
                 housekeeping.Housekeeper(supervisor.settings, supervisor.database).tick,
             ),
+            Periodic("alerts", alerts.LOOK_SECONDS, self._alerts.tick),
+            Periodic("watch", watchers.LOOK_SECONDS, watchers.Watchers(supervisor.settings, supervisor.database).tick),
         ]
 
     def start(self) -> None:

@@ -20,6 +20,8 @@ from store.repositories.keys import Keys
 from store.repositories.workers import Workers
 from store.schedules import fire_schedules
 from store.settings import Settings
+from store.triggers import fire_due
+from store.verdicts import advance
 
 _CLEAN_UP_SECONDS = 60.0
 _FORGET_WORKER_SECONDS = 3600.0
@@ -49,6 +51,7 @@ class Reconciler:
                 with self._database.write() as session:
                     promote_waiting(session)
                 fire_schedules(self._database, self._settings)
+                self._judge()
                 self.ring_queued()
                 self._clean_up()
             except SQLAlchemyError as error:
@@ -69,6 +72,12 @@ class Reconciler:
         for run in due:
             if not ring(self._settings, run.queue):
                 return  # the broker is away: rung for again when the mark is old
+
+    def _judge(self) -> None:
+        """Asks for the verdicts that are due, and decides those whose evaluations are over."""
+        fire_due(self._database, self._settings)
+        for verdict_id in advance(self._database):
+            logger.info("%s is decided", encode_id("vrd", verdict_id))
 
     def _reap(self) -> None:
         with self._database.write() as session:

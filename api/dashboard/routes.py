@@ -22,6 +22,7 @@ from api.dashboard import (
     samples,
     schedules,
     signing,
+    suites,
     webhooks,
 )
 from api.dashboard.graph import lay_out
@@ -245,6 +246,7 @@ router.include_router(data.router)
 router.include_router(analysis.router)
 router.include_router(registry.router)
 router.include_router(comparing.router)
+router.include_router(suites.router)
 router.include_router(reference.router)
 router.include_router(schedules.router)
 router.include_router(webhooks.router)

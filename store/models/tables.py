@@ -10,6 +10,7 @@ from store.models.record import Checkpoint, Completion, Configuration, Event, Lo
 from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
 from store.models.schedule import Schedule, ScheduleFire
+from store.models.suite import Suite, SuiteEvaluation, SuiteVersion, Verdict
 from store.models.worker import Worker
 
 __all__ = [
@@ -41,7 +42,11 @@ __all__ = [
     "Schedule",
     "ScheduleFire",
     "Session",
+    "Suite",
+    "SuiteEvaluation",
+    "SuiteVersion",
     "Tombstone",
+    "Verdict",
     "WebhookEndpoint",
     "Worker",
 ]

@@ -12,12 +12,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
-from store.models.project import DEFAULT_PROJECT_ID
 
 from store.database import Database, make_engine
 from store.deliveries import RETRY_SECONDS, Answer, claim_due, record
 from store.models.base import utc_now
 from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
+from store.models.project import DEFAULT_PROJECT_ID
 from store.notifications import MAX_TRIES, matches, publish
 from store.repositories.webhooks import Deliveries, WebhookEndpoints
 from store.settings import Settings

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from worker.revisions import HubFailed, commit_of
+from worker.hub import HubFailed, commit_of
 
 COMMIT = "a" * 40
 
