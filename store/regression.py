@@ -22,6 +22,7 @@ from store.models.record import Checkpoint
 from store.models.run import Run
 from store.models.suite import Suite, SuiteEvaluation, Verdict
 from store.naming import settled
+from store.notifications import publish
 from store.repositories.suites import Suites, Verdicts
 from store.settings import Settings
 from store.sources import GIVES
@@ -226,6 +227,24 @@ def _start(
         what = f"baseline {plan.baseline}: {error}" if "baseline_id" not in values else str(error)
         values = {"state": "error", "reason": what[:2000], "decided_at": database_time(session)}
     session.execute(update(Verdict).where(Verdict.id == verdict_id).values(**values))
+    if values.get("state") == "error":
+        announce_verdict(session, verdict_id)
+
+
+def announce_verdict(session: Session, verdict_id: UUID) -> None:
+    """Tells what a suite says of a checkpoint, or that it cannot say; called where a verdict comes to its end."""
+    query = select(Verdict, Suite.name).join(Suite, Suite.id == Verdict.suite_id).where(Verdict.id == verdict_id)
+    verdict, name = session.execute(query.execution_options(populate_existing=True)).one()
+    outcome = verdict.outcome or "error"
+    data = {
+        "name": name,
+        "outcome": outcome,
+        "suite_id": encode_id("suite", verdict.suite_id),
+        "version": verdict.version,
+        "checkpoint_id": encode_id("ckpt", verdict.checkpoint_id),
+        "reason": verdict.reason[:500],
+    }
+    publish(session, f"verdict.{outcome}", encode_id("vrd", verdict_id), data, verdict.project_id)
 
 
 def _evaluation(

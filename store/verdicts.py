@@ -25,7 +25,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Completion, Result
 from store.models.run import Run
 from store.models.suite import Verdict
-from store.regression import ENDED_BADLY
+from store.regression import ENDED_BADLY, announce_verdict
 from store.repositories.aliases import Aliases
 from store.repositories.suites import Suites, Verdicts
 from store.suite_specs import Plan, WholeGate, whole_gates
@@ -98,6 +98,7 @@ def conclude(database: Database, verdict_id: UUID) -> bool:
         session.refresh(decided)
         if decided.state == "decided":
             _promote(session, decided, plan)
+        announce_verdict(session, verdict_id)
     return True
 
 

@@ -9,6 +9,8 @@ from store import chores
 from store.database import Database
 from store.disk import Disk, disk_of
 from store.gc import Collector
+from store.models.project import DEFAULT_PROJECT_ID
+from store.notifications import publish
 from store.settings import Settings
 
 COLLECT_SECONDS = 3600.0
@@ -47,4 +49,7 @@ def tell_disk(session: Session, disk: Disk) -> bool:
     if not disk.is_low or before.get("is_low"):
         return False
     logger.warning("the disk of the artifacts is %g %% full, %d bytes are free", disk.used_percent, disk.free_bytes)
+    host = socket.gethostname()
+    data = {"used_percent": disk.used_percent, "free_bytes": disk.free_bytes, "host": host}
+    publish(session, "disk.low", f"disk of {host}"[:128], data, DEFAULT_PROJECT_ID)
     return True
