@@ -32,6 +32,8 @@ from store.suite_specs import Plan, SuiteSpec, evaluation_of
 
 ENDED_BADLY = ("failed", "cancelled")
 """Statuses of a job that give no result."""
+OPEN = ("pending", "running")
+"""States of a verdict that is still to come."""
 
 
 def create_suite(session: Session, spec: SuiteSpec) -> Suite:

@@ -25,12 +25,10 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Completion, Result
 from store.models.run import Run
 from store.models.suite import Verdict
-from store.regression import ENDED_BADLY, announce_verdict
+from store.regression import ENDED_BADLY, OPEN, announce_verdict
 from store.repositories.aliases import Aliases
 from store.repositories.suites import Suites, Verdicts
 from store.suite_specs import Plan, WholeGate, whole_gates
-
-OPEN = ("pending", "running")
 
 
 @dataclass(frozen=True, slots=True)
