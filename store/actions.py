@@ -14,7 +14,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint
 from store.models.run import Run
 from store.models.suite import OPEN, Verdict
-from store.regression import OPEN, request_verdict, resolve_checkpoint
+from store.regression import request_verdict, resolve_checkpoint
 from store.repositories.jobs import Experiments
 from store.repositories.suites import Suites
 from store.schedule_specs import AliasSelection, ExperimentAction, JobAction, SuiteAction, experiment_of, job_of
@@ -82,7 +82,7 @@ def _chosen(session: Session, action: SuiteAction, found: UUID | None) -> list[U
         query = query.where(Job.name == chosen.job)
     for key, text in chosen.metadata.items():
         query = query.where(Job.details[key].as_string() == text)
-    identifiers = list(session.scalars(query.order_by(Checkpoint.id.desc()).limit(chosen.newest)))
+    identifiers = list(session.scalars(query.order_by(Checkpoint.id.desc()).limit(chosen.newest)))[::-1]
     if not identifiers:
         raise Invalid("/checkpoints", "there is no published model that meets the filter")
     return identifiers

@@ -14,7 +14,6 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from evaluation.results import sampled_metrics
 from evaluation.types import Completion as TypedCompletion
 from store.database import Database, database_time
 from store.errors import Invalid
@@ -25,7 +24,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Completion, Result
 from store.models.run import Run
 from store.models.suite import OPEN, Verdict
-from store.regression import ENDED_BADLY, OPEN, is_of_use, tell_verdict
+from store.regression import ENDED_BADLY, is_of_use, tell_verdict
 from store.repositories.aliases import Aliases
 from store.repositories.suites import Suites, Verdicts
 from store.suite_specs import Plan, WholeGate, whole_gates
@@ -294,6 +293,8 @@ def _of_pass(gate: WholeGate, plan: Plan, passed: Mapping[str, list[tuple[float,
         for example, some in passed.items()
         for number, (value, extracted) in enumerate(some)
     ]
+    from evaluation.results import sampled_metrics  # loads numpy, which a supervisor is without until it needs it
+
     return sampled_metrics(completions, plan.pass_at, plan.samples_per_example)[gate.metric]
 
 

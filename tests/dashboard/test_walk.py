@@ -72,7 +72,7 @@ def faults(tab: Tab, path: str) -> list[str]:
     return [f"{path}: {one}" for one in dict.fromkeys([*found, *tab.wrongs()])]
 
 
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(600)
 def test_every_page_is_sound(served: Served, tab: Tab) -> None:
     found = [fault for path in served.filled.addresses(page_routes(served.app)) for fault in faults(tab, path)]
     tab.complaints.clear()
