@@ -73,7 +73,8 @@ def of_runs(session: Session, run_ids: Collection[UUID], job_ids: Collection[UUI
         .distinct()
         .order_by(Job.id)
     )
-    reasons += [f"{_job(job_id, name)} was made from it" for job_id, name in session.execute(needing)]
+    made = {job_id: name for job_id, name in session.execute(needing)}  # noqa: C416 - rows are no pairs to mypy
+    reasons += [f"{_job(job_id, name)} was made from it" for job_id, name in made.items()]
     for jobs in _reusing(session, run_ids, frozenset(run_ids)).values():
         reasons += [f"{job} took over its output" for job in jobs]
     mine = select(Checkpoint).where(Checkpoint.run_id.in_(run_ids))
@@ -86,7 +87,7 @@ def of_runs(session: Session, run_ids: Collection[UUID], job_ids: Collection[UUI
     measured = (
         select(Job.id, Job.name)
         .join(Result, Result.job_id == Job.id)
-        .where(Result.checkpoint_id.in_(ids), Result.run_id.not_in(run_ids))
+        .where(Result.checkpoint_id.in_(ids), Result.run_id.not_in(run_ids), Result.job_id.not_in(made))
         .distinct()
         .order_by(Job.id)
     )

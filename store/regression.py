@@ -34,6 +34,8 @@ _TOLD = ("benchmark", "metric", "decoding", "outcome", "value", "baseline_value"
 """Of each gate, in notifications."""
 ENDED_BADLY = ("failed", "cancelled")
 """Statuses of a job that give no result."""
+OPEN = ("pending", "running")
+"""States of a verdict that is still to come."""
 
 
 def create_suite(session: Session, spec: SuiteSpec) -> Suite:
@@ -119,7 +121,7 @@ class _Origin:
 
 def _evaluable(session: Session, checkpoint_id: UUID) -> _Origin:
     query = (
-        select(Checkpoint.kind, Run.seed, Run.kind.label("run_kind"), Job.method)
+        select(Checkpoint.kind, Checkpoint.deleted_at, Run.seed, Run.kind.label("run_kind"), Job.method)
         .outerjoin(Run, Run.id == Checkpoint.run_id)
         .outerjoin(Job, Job.id == Run.job_id)
         .where(Checkpoint.id == checkpoint_id, Checkpoint.project_id == project_of(session))
@@ -128,6 +130,8 @@ def _evaluable(session: Session, checkpoint_id: UUID) -> _Origin:
     name = encode_id("ckpt", checkpoint_id)
     if row is None:
         raise NotFound("checkpoint", name)
+    if row.deleted_at is not None:
+        raise ValueError(f"{name} was deleted on {row.deleted_at:%Y-%m-%d}")
     if row.kind != "model":
         raise ValueError(f"{name} is a resumable state, not a published model")
     if row.run_kind is not None and "model" not in GIVES[row.run_kind]:
