@@ -13,7 +13,7 @@ from store.ids import decode_id, encode_id
 from store.models.job import Job
 from store.models.record import Checkpoint
 from store.models.run import Run
-from store.models.suite import Verdict
+from store.models.suite import OPEN, Verdict
 from store.regression import OPEN, request_verdict, resolve_checkpoint
 from store.repositories.jobs import Experiments
 from store.repositories.suites import Suites
@@ -107,7 +107,11 @@ def active_objects(session: Session, objects: Iterable[Any]) -> list[str]:
     found = []
     for name in objects:
         prefix = str(name).partition("_")[0]
-        if prefix == "job":
+        status: str | None
+        if prefix == "vrd":
+            state = session.scalar(select(Verdict.state).where(Verdict.id == decode_id("vrd", name)))
+            status = state if state in OPEN else None
+        elif prefix == "job":
             status = session.scalar(select(Job.status).where(Job.id == decode_id("job", name)))
         elif prefix == "vrd":
             is_open = select(Verdict.id).where(Verdict.id == decode_id("vrd", name), Verdict.state.in_(OPEN))
