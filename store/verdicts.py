@@ -14,7 +14,6 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from evaluation.results import sampled_metrics
 from evaluation.types import Completion as TypedCompletion
 from store.database import Database, database_time
 from store.errors import Invalid
@@ -294,6 +293,8 @@ def _of_pass(gate: WholeGate, plan: Plan, passed: Mapping[str, list[tuple[float,
         for example, some in passed.items()
         for number, (value, extracted) in enumerate(some)
     ]
+    from evaluation.results import sampled_metrics  # here: it loads numpy, which a supervisor has no other use for
+
     return sampled_metrics(completions, plan.pass_at, plan.samples_per_example)[gate.metric]
 
 
