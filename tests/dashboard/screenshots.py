@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from api import views
 from api.dashboard import words
 from store.database import migrate
 from store.models.base import utc_now
@@ -33,6 +34,7 @@ def pictures(shown: Shown) -> dict[str, tuple[str, int]]:
         "job": (f"/jobs/{shown.jobs['lco-kld']}", 980),
         "run": (f"/runs/{shown.runs['lco-kld', 0]}", 1080),
         "completions": (f"/runs/{shown.runs['eval-lco-kld', 0]}#completions", 900),
+        "checkpoints": ("/checkpoints", 900),
         "results": (f"/results?experiment={shown.experiment}", 620),
     }
 
@@ -44,7 +46,7 @@ def main(folder: Path, names: list[str]) -> None:
         RuntimeError: something went wrong in a page, or a picture is too large.
     """
     moment = utc_now()
-    words.utc_now = lambda: moment
+    words.utc_now = views.utc_now = lambda: moment
     words.FILTERS["exactly"] = lambda at: words.exactly(_TOLD + (at - moment))
     with tempfile.TemporaryDirectory() as place:
         settings = Settings(data_dir=Path(place) / "empty")
