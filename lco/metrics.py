@@ -280,6 +280,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "train/reward_factuality",
         "train/reward_completeness",
         "train/zero_std_groups",
+        "train/num_unrewarded",
     ),
     "Policy": (
         "train/grad_norm",

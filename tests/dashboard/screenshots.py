@@ -1,7 +1,7 @@
 """`make screenshots`: the pictures of the documentation, taken of seeded data in a real Chromium.
 
 Texts depend neither on the day nor on the machine: the clock of the pages stands still, and dates are told as of
-2 March 2026.
+2 March 2026, but for those on the time line of a suite.
 """
 
 import sys
@@ -13,9 +13,13 @@ from typing import Any
 from api import views
 from api.dashboard import words
 from store.database import migrate
+from store.ids import decode_id
 from store.models.base import utc_now
+from store.models.run import Run
 from store.settings import Settings
 from tests.dashboard import browser
+from tests.dashboard.filling_alerts import fill_alerts
+from tests.dashboard.judging import judge
 from tests.dashboard.showcase import Shown, show
 
 WIDTH = 1280
@@ -39,6 +43,16 @@ def pictures(shown: Shown) -> dict[str, tuple[str, int]]:
     }
 
 
+def _more(served: browser.Served) -> dict[str, tuple[str, int]]:
+    """Pictures of what is added last, so that it stands on no other one: a suite with its verdicts, schedules."""
+    places = [("lco-kld", 0), ("lco-lch", 0), ("eval-sft", 0), ("eval-lco-kld", 0)]
+    with served.database.write() as session:
+        runs = [session.get(Run, decode_id("run", served.filled.runs[place])) for place in places]
+        suite, _ = judge(session, runs, "Every new checkpoint, against the champion", utc_now())
+        fill_alerts(session, served.filled.jobs["lco-kld"], "nothing new")
+    return {"benchmarks": (f"/benchmarks/{suite}", 900), "schedules": ("/schedules", 620)}
+
+
 def main(folder: Path, names: list[str]) -> None:
     """Takes the pictures, or those of some names.
 
@@ -58,6 +72,9 @@ def main(folder: Path, names: list[str]) -> None:
             tab.sign_in()
             tab.page.clock.set_fixed_time(moment)
             for name, (address, height) in pictures(served.filled).items():
+                if not names or name in names:
+                    _take(tab, address, height, folder / f"{name}.png")
+            for name, (address, height) in _more(served).items():
                 if not names or name in names:
                     _take(tab, address, height, folder / f"{name}.png")
 
