@@ -281,7 +281,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "train/reward_completeness",
         "train/num_unrewarded",
         "train/zero_std_groups",
-        "train/num_unrewarded",
     ),
     "Policy": (
         "train/grad_norm",
