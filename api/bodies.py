@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api import strict_json
 from api.errors import ApiError, FieldError, body_errors, describe
+from store.document_parts import check_assumed
 from store.matrix import expand, is_matrix
 from store.specs import ExperimentSpec
 
@@ -84,9 +85,11 @@ def experiment_of(document: Any) -> SubmittedExperiment:
     """The experiment that a document describes, its matrix expanded.
 
     Raises:
-        Invalid: the matrix is wrong.
+        Invalid: the matrix is wrong, or `assumed` names a place that the document does not have.
         ApiError: the expanded experiment is wrong.
     """
+    if isinstance(document, dict):
+        check_assumed(document)
     if not is_matrix(document):
         return SubmittedExperiment(_experiment(document, document, None), document)
     expanded = expand(document)

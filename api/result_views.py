@@ -1,11 +1,13 @@
 """From results and completions to wire models."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from api import result_schemas as schemas
+from api.published import with_published
 from api.views import shown_id
 from evaluation.benchmarks import BENCHMARKS
 from store.ids import encode_id
@@ -93,8 +95,9 @@ def results_table(
     Raises:
         NotFound: there is no such experiment or job.
     """
+    document: Mapping[str, Any] = {}
     if experiment_id is not None:
-        Experiments(session).get(experiment_id)
+        document = Experiments(session).get(experiment_id).document
     elif job_id is not None:
         Jobs(session).get(job_id)
     results = Results(session)
@@ -105,34 +108,38 @@ def results_table(
     return schemas.ResultsTable(
         experiment_id=shown_id("exp", experiment_id),
         job_id=shown_id("job", job_id),
-        rows=[
-            schemas.TableRow(
-                method=row.method,
-                benchmark=row.benchmark,
-                metric=row.metric,
-                decoding=row.decoding,
-                configuration=row.configuration,
-                unit=unit_of(row.benchmark, row.metric),
-                mean=row.mean,
-                std=row.std,
-                n=row.n,
-                missing_seeds=row.missing_seeds,
-                std_over_eval_seeds=row.std_over_eval_seeds,
-                num_examples=row.num_examples,
-                num_unscored=row.num_unscored,
-                per_seed=[
-                    schemas.SeedValue(
-                        train_seed=cell.train_seed,
-                        value=cell.mean,
-                        num_eval_seeds=sum(value is not None for value in cell.values.values()),
-                        std_over_eval_seeds=cell.std_over_eval_seeds,
-                        num_examples=cell.num_examples,
-                        num_unscored=cell.num_unscored,
-                    )
-                    for cell in row.per_seed
-                ],
-            )
-            for row in rows
-        ],
+        rows=with_published(
+            (
+                schemas.TableRow(
+                    method=row.method,
+                    benchmark=row.benchmark,
+                    metric=row.metric,
+                    decoding=row.decoding,
+                    configuration=row.configuration,
+                    unit=unit_of(row.benchmark, row.metric),
+                    mean=row.mean,
+                    std=row.std,
+                    n=row.n,
+                    missing_seeds=row.missing_seeds,
+                    std_over_eval_seeds=row.std_over_eval_seeds,
+                    num_examples=row.num_examples,
+                    num_unscored=row.num_unscored,
+                    per_seed=[
+                        schemas.SeedValue(
+                            train_seed=cell.train_seed,
+                            value=cell.mean,
+                            num_eval_seeds=sum(value is not None for value in cell.values.values()),
+                            std_over_eval_seeds=cell.std_over_eval_seeds,
+                            num_examples=cell.num_examples,
+                            num_unscored=cell.num_unscored,
+                        )
+                        for cell in row.per_seed
+                    ],
+                )
+                for row in rows
+            ),
+            document,
+            unit_of,
+        ),
         configurations=results.configurations({row.configuration for row in rows}),
     )

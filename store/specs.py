@@ -17,6 +17,7 @@ from evaluation.config import EvalConfig
 from evaluation.score_config import ScoreConfig, Scoring
 from lco.algorithms import TrainConfig
 from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig, sources
+from store.document_parts import Assumed, PriceHints, PublishedResult
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -240,6 +241,14 @@ class ExperimentSpec(Config):
     """Labels of one's own."""
     reuse: bool = True
     """Take over the outputs of runs that did the same already: equal configuration, train seed, inputs and program."""
+    published: Annotated[list[PublishedResult], Field(max_length=2000)] = []
+    """Numbers that others printed, shown beside ours in the table of results."""
+    published_source: Annotated[str, Field(max_length=128)] = ""
+    """Where those are printed that name no source of their own."""
+    assumed: Assumed = {}
+    """Values that whoever is reproduced does not state: place in the document -> reason."""
+    pricing: PriceHints = PriceHints()
+    """What the price needs to know beside the configurations; it changes no run."""
 
     @model_validator(mode="after")
     def _graph_is_sound(self) -> Self:

@@ -14,7 +14,7 @@ from api.client import Client
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import watch_until_end
-from api.figures import column_labels, figure
+from api.figures import column_labels, figure, printed
 
 
 def submit(options: Namespace) -> int:
@@ -264,10 +264,13 @@ def _p_value(value: float | None) -> str:
 def print_results(table: result_schemas.ResultsTable) -> int:
     """Prints a table of results, rates in percent."""
     labels = column_labels(table.rows)
+    has_published = any(row.published for row in table.rows)
     rows = []
     for row in table.rows:
         label = labels[row.benchmark, row.decoding, row.configuration]
         mean, std = figure(row.mean, row.unit, 2), figure(row.std, row.unit, 2)
         missing = ",".join(map(str, row.missing_seeds))
-        rows.append([row.method, row.benchmark, row.metric, label, mean, std, row.n, missing])
-    return print_table(["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", "missing"], rows)
+        others = [printed(row.published, row.unit).strip("[]")] if has_published else []
+        rows.append([row.method, row.benchmark, row.metric, label, mean, std, row.n, missing, *others])
+    head = ["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", "missing"]
+    return print_table([*head, "published"] if has_published else head, rows)
