@@ -22,6 +22,7 @@ from api.routes import (
     comparisons,
     datasets,
     documentation,
+    experiment_checks,
     experiments,
     health,
     jobs,
@@ -40,6 +41,7 @@ STATIC = Path(__file__).parent / "dashboard" / "static"
 _ROUTERS = (
     jobs.router,
     records.router,
+    experiment_checks.router,
     experiments.router,
     runs.router,
     outputs.router,

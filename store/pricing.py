@@ -273,8 +273,10 @@ class _Pricer:
     def _train(self, config: TrainConfig, processes: int) -> tuple[Work, Memory]:
         model = self.model(config.policy)
         advantage = config.algorithm.advantage
-        has_model = isinstance(advantage, DpoAdvantage | DpoRatioAdvantage | LogprobAdvantage)
-        frozen = frozen_of(config, model, self.model(advantage.reward_model) if has_model else None)
+        reward_model = None
+        if isinstance(advantage, DpoAdvantage | DpoRatioAdvantage | LogprobAdvantage):
+            reward_model = self.model(advantage.reward_model)
+        frozen = frozen_of(config, model, reward_model)
         longest = config.sampling.max_tokens
         sequence = longest + int(2 * self.hints.prompt_tokens)
         memory = training_memory(config, model, frozen, processes=processes, sequence=sequence, completion=longest)

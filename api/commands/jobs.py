@@ -3,7 +3,6 @@
 import itertools
 import json
 import sys
-import tomllib
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 from api import result_schemas, schemas
 from api.calls import base
 from api.client import Client
+from api.commands.documents import read_document
+from api.commands.experiments import print_checks, print_jobs
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import watch_until_end
@@ -29,6 +30,8 @@ def submit(options: Namespace) -> int:
         if not is_experiment:
             raise UsageError("--no-reuse is for experiments; a job of its own always runs")
         document["reuse"] = False
+    if options.dry_run:
+        return _dry_run(document if is_experiment else {"name": document.get("name", "job"), "jobs": [document]})
     with Client() as client:
         found = client.submit_experiment(document) if is_experiment else client.submit(document)
         print(found.id)
@@ -39,27 +42,18 @@ def submit(options: Namespace) -> int:
         return watch_until_end(client, found.id)
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """A job or an experiment in a file.
-
-    Raises:
-        UsageError: the file cannot be read, or holds no document.
-    """
-    try:
-        content = path.read_text()
-        document = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
-        json.dumps(document, allow_nan=False)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
-    except (TypeError, ValueError):
-        raise UsageError(f"{path} holds a date or a number that is not finite") from None
-    if not isinstance(document, dict):
-        raise UsageError(f"{path} holds no job and no experiment")
-    return document
+def _dry_run(document: dict[str, Any]) -> int:
+    """Says what submitting would do and cost; 1 where it would be refused."""
+    with Client() as client:
+        found = client.check_experiment(document)
+    print_jobs(found)
+    print()
+    print_checks([found])
+    if found.num_reused:
+        print(f"{found.num_reused} of {found.num_runs} runs would take over finished outputs")
+    for error in found.errors:
+        print(f"{error.pointer or '/'}: {safe(error.message)}", file=sys.stderr)
+    return 1 if found.errors else 0
 
 
 def _seeds(text: str) -> list[int]:

@@ -1,0 +1,98 @@
+"""Checks of documents: over HTTP, by the client, on the command line; printed numbers in the table of results."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api import cli
+from api.client import Client
+from store.rows import Collected, ResultRow
+from tests.api.conftest import Hand
+
+PAPER = Path(__file__).parents[2] / "experiments" / "paper"
+
+
+@pytest.fixture
+def client(http: TestClient) -> Client:
+    """A client of the application under test."""
+    return Client("http://test", http.headers["authorization"].removeprefix("Bearer "), http=http)
+
+
+def test_a_check_prices_a_document_and_keeps_nothing(client: Client, experiment: dict[str, Any]) -> None:
+    found = client.check_experiment(experiment)
+    assert (found.num_jobs, found.num_runs, found.errors, found.num_reused) == (2, 4, [], 0)
+    assert 0 < found.device_hours_low < found.device_hours_high
+    assert [part.name for part in found.jobs[0].memory][:2] == ["runtime", "weights"]
+    assert list(client.experiments()) == []
+    assert client.check_experiment(experiment, device="a100").device.startswith("A100")
+
+
+def test_a_check_says_what_the_platform_would_refuse_beside_the_price(
+    client: Client, http: TestClient, experiment: dict[str, Any]
+) -> None:
+    experiment["jobs"][1]["config"]["policy"] = "model:qwen2.5-3b"
+    found = client.check_experiment(experiment)
+    assert [error.pointer for error in found.errors] == ["/jobs/1/config/policy"]
+    assert found.num_reused is None
+    assert found.operations > 1e15
+    experiment["jobs"][1]["config"]["stepz"] = 1
+    answer = http.post("/v1/experiments/check", json=experiment)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/jobs/1/config/stepz")
+
+
+def test_a_check_tells_what_would_be_taken_over(client: Client, experiment: dict[str, Any], hand: Hand) -> None:
+    submitted = client.submit_experiment(experiment)
+    for _ in range(2):
+        hand.finish(hand.claim())
+    assert client.check_experiment(experiment).num_reused in (0, 2)  # a stand-in leaves no files to take over
+    assert len(list(client.experiments())) == 1
+    assert submitted.num_reused == 0
+
+
+def test_documents_are_checked_without_a_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(PAPER / "table-4.toml", tmp_path)
+    wrong = (PAPER / "figure-2.toml").read_text().replace("beta = 0.1", 'beta = "much"')
+    (tmp_path / "wrong.toml").write_text(wrong)
+    assert cli.main(["experiments", "check", str(tmp_path), "--jobs"]) == 1
+    told = capsys.readouterr()
+    assert "paper-table-4" in told.out
+    assert "lco-kld-qwen3-4b" in told.out
+    assert "/jobs/2/config/algorithm" in told.err
+    assert cli.main(["experiments", "check", str(tmp_path / "table-4.toml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["num_published"] == 18
+    assert cli.main(["experiments", "check", str(tmp_path / "none")]) == 1 or "none" in capsys.readouterr().err
+
+
+PUBLISHED = [
+    {"method": "warm-up", "benchmark": "sums", "metric": "pass@1", "decoding": "t1.0", "value": 0.614, "std": 0.0201},
+    {"method": "theirs", "benchmark": "sums", "metric": "pass@1", "decoding": "t1.0", "value": 0.5, "source": "p. 3"},
+]
+
+
+def test_printed_numbers_stand_beside_ours_in_every_form(
+    client: Client, http: TestClient, experiment: dict[str, Any], hand: Hand
+) -> None:
+    document = experiment | {"published": PUBLISHED, "published_source": "table 1"}
+    found = client.submit_experiment(document)
+    (first, _) = client.results_table(experiment=found.id).rows
+    assert (first.mean, first.n, first.per_seed, first.published and first.published.value) == (None, 0, [], 0.614)
+    for _ in range(found.num_runs):
+        claim = hand.claim()
+        row = ResultRow(benchmark="sums", metric="pass@1", decoding="t1.0", eval_seed=0, value=0.25, num_examples=4)
+        hand.finish(claim, collected=Collected(results=[row] if claim.kind == "evaluation" else []))
+    ours, theirs = client.results_table(experiment=found.id).rows
+    assert ours.published is not None
+    assert theirs.published is not None
+    assert (ours.mean, ours.published.std, ours.published.source) == (0.25, 0.0201, "table 1")
+    assert (theirs.mean, theirs.configuration, theirs.published.source) == (None, ours.configuration, "p. 3")
+    assert "0.614,0.0201,table 1" in client.printed_table(found.id, "csv")
+    assert "25.00 ± 0.00 (2) [61.40 ± 2.01]" in client.printed_table(found.id, "markdown")
+    assert r"[61.40 $\pm$ 2.01]" in client.printed_table(found.id, "latex")
+    page = http.get(f"/experiments/{found.id}").text
+    assert "published 61.40 &plusmn; 2.01" in page
+    assert "published 50.00" in page
+    assert http.get(f"/experiments/{found.id}/compare").status_code == 200
