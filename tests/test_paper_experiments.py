@@ -1,4 +1,4 @@
-"""`experiments/paper`: every document is sound, says of each value where it comes from, and prints the paper's numbers."""
+"""`experiments/paper`: documents that are sound, say where each value comes from, and print the paper's numbers."""
 
 import re
 import tomllib
@@ -22,12 +22,12 @@ FILES = {path.stem: path for path in sorted((ROOT / "experiments" / "paper").glo
 DOCUMENTS = {name: tomllib.loads(path.read_text()) for name, path in FILES.items()}
 STATED = re.compile(
     r"/jobs/[^/]+/(kind|each|name|method|seeds)(/.*)?"  # how the document itself is built
-    r"|/axes/(lco|grouped|arm)(/.*)?|/axes/(model|single|source)/[^/]+/(name|label|reward_model)"  # models and methods: 5
+    r"|/axes/(lco|grouped|arm)(/.*)?|/axes/(model|single|source)/[^/]+/(name|label|reward_model)"  # 5
     r"|/jobs/[^/]+/config/(policy|pairs|prompts)(/.*)?"  # data: 5, "training data"; who is trained on what
     r"|/jobs/[^/]+/config/(epochs|group_size)"  # one epoch of the reward model; four responses, else one
     r"|/jobs/[^/]+/config/sampling/(temperature|top_p)"  # 0.6 and 0.95
     r"|/jobs/(rm|lco)[^/]*/config/optimizer/learning_rate"  # 1e-6; 5e-6 for LCO
-    r"|/jobs/[^/]+rule[^/]*/config/algorithm.*|/jobs/\{lco\}[^/]*/config/(algorithm|optimizer/learning_rate).*"  # table 5
+    r"|/jobs/[^/]+rule[^/]*/config/algorithm.*|/jobs/\{lco\}[^/]*/config/(algorithm|optimizer/learning_rate).*"  # 6
     r"|/jobs/lco[^/]*/config/algorithm/(name|support|center|advantage)(/.*)?"  # equations 7 to 10 and 13, 4.4
 )
 """What the paper states, in section 5 unless said otherwise."""

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from store.artifacts import data_file
+from store.artifacts import dataset_file
 from store.confinement import project_of
 from store.database import database_time
 from store.errors import Conflict, NotFound
@@ -56,8 +56,11 @@ class Datasets:
                 query = query.where(column == value)
         return keyset_page(self._session, query, Dataset.id, limit=limit, after=after, before=before, order=order)
 
-    def add_version(self, name: str, form: Format, rows: Rows) -> tuple[Dataset, bool]:
+    def add_version(self, name: str, form: Format, rows: Rows, origin: dict[str, Any]) -> tuple[Dataset, bool]:
         """The next version of a data set, and True; the newest one and False where its rows are equal.
+
+        Args:
+            origin: see `Dataset.origin`.
 
         Raises:
             Conflict: others added versions of the same name all the time.
@@ -79,6 +82,7 @@ class Datasets:
                 num_rows=rows.num_rows,
                 size_bytes=rows.size_bytes,
                 columns=rows.columns,
+                origin=origin,
                 created_at=database_time(self._session),
             )
             try:
@@ -97,7 +101,7 @@ def rows_of(settings: Settings, dataset: Dataset, limit: int, after: int = 0) ->
         NotFound: the file is gone.
     """
     try:
-        place = data_file(settings, dataset.path)
+        place = dataset_file(settings, dataset)
     except ValueError:
         raise NotFound("file of the data set", dataset.path) from None
     with place.open("rb") as stream:
