@@ -14,6 +14,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from store.budgets import reason_not_to_start
 from store.database import now_expression
 from store.effects import Happening, settle, state_event, touch_job
 from store.endings import Ending, end_attempt, write_rows
@@ -51,6 +52,8 @@ class Claim:
     """Indices of the GPUs that it takes from the worker."""
     earlier_attempts: tuple[int, ...]
     """Numbers of the attempts before this one, newest first: their directories may hold checkpoints."""
+    pause_at_step: int | None = None
+    """The step at which the run pauses by itself, as a trial of a search."""
 
 
 def claim(
@@ -84,7 +87,7 @@ def claim(
         window = select(Run.id, Run.labels).where(*is_claimable).order_by(*order).limit(_WINDOW).offset(offset)
         candidates = session.execute(window).all()
         for candidate in candidates:
-            if offered.issuperset(candidate.labels):
+            if offered.issuperset(candidate.labels) and not reason_not_to_start(session, candidate.id):
                 taken = _take(session, candidate.id, worker_id, list(free_gpus), dispatcher, host)
                 if taken is not None:
                     return taken
@@ -117,7 +120,7 @@ def _take(
             hint_at=None,
             version=Run.version + 1,
         )
-        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus)
+        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus, Run.pause_at_step)
     )
     row = session.execute(take).one_or_none()
     if row is None:
@@ -152,6 +155,7 @@ def _take(
         spec=job.spec,
         gpus=gpus,
         earlier_attempts=earlier_attempts,
+        pause_at_step=row.pause_at_step,
     )
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from store.artifacts import data_file, model_directory, resolve_reference
+from store.budgets import priced_endpoints
 from store.database import database_time
 from store.effects import Happening, settle, state_event
 from store.endpoints import check_endpoints
@@ -61,6 +62,7 @@ def submit_experiment(
         description=spec.description,
         document=document,
         details=dict(spec.metadata),
+        budget=None if spec.budget is None else spec.budget.model_dump(mode="json"),
         cloned_from=cloned_from,
         created_at=database_time(session),
     )
@@ -98,6 +100,8 @@ def _submit(
     method = method_of(spec)
     spec = settled(session, spec, pointer)
     check_endpoints(settings, spec.config, f"{pointer}/config")
+    if spec.budget is not None and spec.budget.judge_usd is not None and not priced_endpoints(spec.config):
+        raise Invalid(f"{pointer}/budget/judge_usd", "no endpoint of the job has `prices`: what it costs is not known")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
         here = f"{pointer}/config/" + "/".join(reference.pointer)
@@ -118,6 +122,7 @@ def _submit(
         method=method,
         spec=document_of(spec),
         details=dict(spec.metadata),
+        budget=None if spec.budget is None else spec.budget.model_dump(mode="json"),
         created_at=moment,
     )
     session.add(job)

@@ -1,4 +1,4 @@
-"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up.
+"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, holds budgets, cleans up.
 
 Safe to run twice, in any process: every step is a compare-and-set, and silence is measured by this process's own clock.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from store.budgets import enforce
 from store.database import Database
 from store.doorbell import due_for_ring, mark_rung, ring
 from store.ids import encode_id
@@ -45,6 +46,7 @@ class Reconciler:
                 self._reap()
                 with self._database.write() as session:
                     promote_waiting(session)
+                self._enforce_budgets()
                 self.ring_queued()
                 self._clean_up()
             except SQLAlchemyError as error:
@@ -71,6 +73,12 @@ class Reconciler:
             reaped = reap(session, self._watch, self._settings.max_infra_failures)
         for run_id in reaped:
             logger.warning("%s: its worker fell silent", encode_id("run", run_id))
+
+    def _enforce_budgets(self) -> None:
+        with self._database.write() as session:
+            ended = enforce(session)
+        for run_id in ended:
+            logger.info("%s: its budget is spent", encode_id("run", run_id))
 
     def _clean_up(self) -> None:
         if self._clock() < self._clean_up_at:

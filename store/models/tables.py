@@ -7,6 +7,7 @@ from store.models.job import Experiment, Job
 from store.models.project import Project
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
 from store.models.run import Attempt, Run, RunDependency
+from store.models.search import SearchTrial
 from store.models.worker import Worker
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Result",
     "Run",
     "RunDependency",
+    "SearchTrial",
     "Session",
     "Worker",
 ]

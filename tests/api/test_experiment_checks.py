@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from api import cli
 from api.client import Client
+from store.queue import append_metrics
 from store.rows import Collected, ResultRow
 from tests.api.conftest import Hand
 
@@ -96,3 +97,26 @@ def test_printed_numbers_stand_beside_ours_in_every_form(
     assert "published 61.40 &plusmn; 2.01" in page
     assert "published 50.00" in page
     assert http.get(f"/experiments/{found.id}/compare").status_code == 200
+
+
+def test_what_was_spent_stands_beside_the_budget(
+    client: Client, http: TestClient, experiment: dict[str, Any], hand: Hand
+) -> None:
+    experiment["jobs"][1]["budget"] = {"tokens": 1000}
+    found = client.submit_experiment(experiment | {"budget": {"wall_seconds": 3600}})
+    claim = hand.claim()
+    with hand.database.write() as session:
+        append_metrics(session, claim, [(1, {"train/num_tokens": 123.0})])
+    shown = client.experiment(found.id)
+    assert shown.budget is not None
+    assert shown.spent is not None
+    assert (shown.budget.wall_seconds, shown.budget.tokens, shown.spent.tokens) == (3600, None, 123)
+    assert 0 <= shown.spent.wall_seconds < 60
+    (warm_up,) = [job for job in client.jobs() if job.budget is not None]
+    assert (warm_up.name, warm_up.spent and warm_up.spent.tokens) == ("warm-up", 123)
+    assert [job.spent for job in client.jobs() if job.budget is None] == [None]
+    page = http.get(f"/experiments/{found.id}").text
+    assert "of 1 h 00 min" in page
+    assert "1,000 tokens" in http.get(f"/jobs/{warm_up.id}").text
+    wrong = experiment | {"budget": {"wall_seconds": 0}}
+    assert http.post("/v1/experiments", json=wrong).json()["errors"][0]["pointer"] == "/budget/wall_seconds"
