@@ -76,6 +76,8 @@ class RunSummary(Wire):
     progress: Progress
     started_at: datetime | None
     finished_at: datetime | None
+    is_held: bool = False
+    """Paused by itself at the end of a rung of its search, which decides whether it goes on."""
     reused_run_id: str | None = None
     """The run whose output this one took over instead of running: completions, metrics and logs are there."""
 

@@ -54,6 +54,7 @@ def run_summary(run: Run) -> schemas.RunSummary:
         progress=_progress(run),
         started_at=run.started_at,
         finished_at=run.finished_at,
+        is_held=run.is_held,
         reused_run_id=shown_id("run", run.reused_run_id),
     )
 

@@ -18,6 +18,7 @@ from evaluation.score_config import ScoreConfig, Scoring
 from lco.algorithms import TrainConfig
 from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig, sources
 from store.document_parts import Assumed, Budget, PriceHints, PublishedResult
+from store.search_spec import SearchSpec
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -245,6 +246,8 @@ class ExperimentSpec(Config):
     """Take over the outputs of runs that did the same already: equal configuration, train seed, inputs and program."""
     budget: Budget | None = None
     """What all runs together may spend; null for no limit. When it is spent, nothing more is started."""
+    search: SearchSpec | None = None
+    """Values that are searched for: an axis `trial`, whose jobs compete by a validation metric; null for none."""
     published: Annotated[list[PublishedResult], Field(max_length=2000)] = []
     """Numbers that others printed, shown beside ours in the table of results."""
     published_source: Annotated[str, Field(max_length=128)] = ""

@@ -19,6 +19,7 @@ from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
 from store.naming import settled
 from store.reuse import content_hash, copy_results, finished_run
+from store.search import begin
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
@@ -53,7 +54,7 @@ def submit_experiment(
         cloned_from: the experiment that this one is a changed copy of.
 
     Raises:
-        Invalid: as for `submit_job`.
+        Invalid: as for `submit_job`, or a search cannot compare its jobs.
     """
     if document is None:
         document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
@@ -81,6 +82,7 @@ def submit_experiment(
             pointer=pointer,
             is_reused=spec.reuse,
         )
+    begin(session, experiment, spec, siblings)
     return experiment
 
 

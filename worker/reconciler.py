@@ -1,4 +1,5 @@
-"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, holds budgets, cleans up.
+"""Repairs what crashed and decides what is due: rings for queued runs, takes back runs of silent workers, ends
+back-offs, spent budgets and the rungs of searches, cleans up.
 
 Safe to run twice, in any process: every step is a compare-and-set, and silence is measured by this process's own clock.
 """
@@ -17,6 +18,7 @@ from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
 from store.repositories.workers import Workers
+from store.search import advance
 from store.settings import Settings
 
 _CLEAN_UP_SECONDS = 60.0
@@ -47,6 +49,8 @@ class Reconciler:
                 with self._database.write() as session:
                     promote_waiting(session)
                 self._enforce_budgets()
+                with self._database.write() as session:
+                    advance(session)
                 self.ring_queued()
                 self._clean_up()
             except SQLAlchemyError as error:
