@@ -32,6 +32,7 @@ from api.routes import (
     results,
     runs,
     scores,
+    searches,
     workers,
 )
 from api.streaming import Hub
@@ -45,6 +46,7 @@ _ROUTERS = (
     records.router,
     experiment_checks.router,
     experiments.router,
+    searches.router,
     runs.router,
     outputs.router,
     scores.router,

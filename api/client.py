@@ -15,14 +15,15 @@ from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
+from api.clients.searches import AsyncSearches, Searches
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Access, Overview):
+class Client(Jobs, Registry, Results, Searches, Access, Overview):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncAccess, AsyncOverview):
+class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncSearches, AsyncAccess, AsyncOverview):
     """`Client`'s methods, as coroutines and asynchronous iterators."""
