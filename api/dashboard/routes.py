@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, data, lists, overview, reference, signing
+from api.dashboard import analysis, comparing, data, lists, overview, reference, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.pages import controls, every, page
 from api.dashboard.search import drawn, label
@@ -195,5 +195,6 @@ router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(comparing.router)
 router.include_router(reference.router)
 router.include_router(signing.router)

@@ -194,6 +194,7 @@ FILTERS = {
     "parts": parts,
     "figure": figure,
     "thousands": thousands,
+    "number": number,
     "signed": signed,
     "chance": chance,
     "num_over": num_over,

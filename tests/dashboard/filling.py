@@ -85,6 +85,11 @@ class Filled:
             "ds_id": [self.dataset],
         }
 
+    def queries(self) -> dict[str, list[str]]:
+        """As `QUERIES`, with ids in them."""
+        some = [self.runs[place] for place in (("lco", 1), ("measure-lco", 0), ("measure-sft", 0))]
+        return {"/compare": [f"?ids={some[0]}", f"?ids={','.join(some)}"]}
+
     def addresses(self, routes: Iterable[str]) -> list[str]:
         """The pages of some routes, in their order: every form of each one.
 
@@ -102,7 +107,8 @@ class Filled:
                 route.format(**{name: known[name][0] for name in names} | dict.fromkeys(names[:1], one))
                 for one in choices
             ]
-            found += [*plain, *(plain[0] + query for query in QUERIES.get(route, []))]
+            queries = [*QUERIES.get(route, []), *self.queries().get(route, [])]
+            found += [*plain, *(plain[0] + query for query in queries)]
         return found
 
     def pages(self) -> list[str]:
@@ -113,6 +119,7 @@ class Filled:
             f"/experiments/{self.experiment}/stability",
             f"/experiments/{self.experiment}/stability?kind=sft",
             f"/experiments/{self.experiment}/compare",
+            f"/compare{self.queries()['/compare'][1]}",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
@@ -130,7 +137,9 @@ def fill(database: Database, settings: Settings) -> Filled:
 def _fill_dataset(session: Session, settings: Settings) -> str:
     upload = incoming_folder(settings) / "rows.jsonl"
     upload.write_text("".join(json.dumps({"prompt": f"prompt {n}", HOSTILE[:60]: HOSTILE}) + "\n" for n in range(40)))
-    row, _ = Datasets(session).add_version("rows", "jsonl", keep_rows(settings, upload, "jsonl"))
+    row, _ = Datasets(session).add_version(
+        "rows", "jsonl", keep_rows(settings, upload, "jsonl"), {"kind": "upload", "from": "rows.jsonl"}
+    )
     return encode_id("ds", row.id)
 
 

@@ -375,4 +375,5 @@ class _Show:
                 {"prompt": f"What is {n} + {n + 3}?", "completion": f"The answer is {2 * n + 3}."} for n in range(count)
             ]
             upload.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            Datasets(self.session).add_version(name, "jsonl", keep_rows(self.settings, upload, "jsonl"))
+            rows = keep_rows(self.settings, upload, "jsonl")
+            Datasets(self.session).add_version(name, "jsonl", rows, {"kind": "upload"})
