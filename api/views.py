@@ -180,12 +180,14 @@ def _experiment(
     spent: schemas.SpentRead | None,
 ) -> schemas.ExperimentRead:
     names = {job.id: job.name for job in its_jobs}
-    states = [run.state for job in its_jobs for run in runs_of.get(job.id, [])]
+    its_runs = [run for job in its_jobs for run in runs_of.get(job.id, [])]
+    states = [run.state for run in its_runs]
+    counted = [run.state for run in its_runs if not run.is_passed_over]
     return schemas.ExperimentRead(
         id=encode_id("exp", row.id),
         name=row.name,
         description=row.description,
-        status=job_status(states),
+        status=job_status(counted or states),
         num_runs=len(states),
         num_finished=sum(state in TERMINAL for state in states),
         num_failed=sum(state in {RunState.FAILED, RunState.QUARANTINED} for state in states),

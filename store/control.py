@@ -145,9 +145,18 @@ def _many(session: Session, which: ColumnElement[bool], desired: Desired) -> boo
 
 
 def _locked(session: Session, which: ColumnElement[bool]) -> list[_LockedRun]:
-    columns = (Run.id, Run.job_id, Run.seed, Run.attempt, Run.state, Run.desired, Run.blocked_on)
-    columns += (Run.is_held, Run.stop_reason)
-    return list(session.execute(select(*columns).where(which).order_by(Run.id).with_for_update()).all())
+    query = select(
+        Run.id,
+        Run.job_id,
+        Run.seed,
+        Run.attempt,
+        Run.state,
+        Run.desired,
+        Run.blocked_on,
+        Run.is_held,
+        Run.stop_reason,
+    )
+    return list(session.execute(query.where(which).order_by(Run.id).with_for_update()).all())
 
 
 def _is_allowed(row: _LockedRun, desired: Desired) -> bool:

@@ -125,15 +125,22 @@ def _cancel_dependents(session: Session, run_id: UUID, state: RunState, moment: 
     ended = [(run_id, state)]
     while ended:
         needs_id, needs_state = ended.pop(0)
-        named = select(Job.name, Run.seed).join(Run, Run.job_id == Job.id).where(Run.id == needs_id)
-        name, seed = session.execute(named).one()
+        columns = (Job.name, Run.seed, Run.is_passed_over)
+        named = select(*columns).join(Run, Run.job_id == Job.id).where(Run.id == needs_id)
+        name, seed, is_passed_over = session.execute(named).one()
         reason = f"depends on {name} (seed {seed}, {encode_id('run', needs_id)}), which is {needs_state}"
         waiting = select(RunDependency.run_id).where(RunDependency.needs_id == needs_id).order_by(RunDependency.run_id)
         for dependent_id in session.scalars(waiting).all():
             cancel = (
                 update(Run)
                 .where(Run.id == dependent_id, Run.state.in_([RunState.BLOCKED, RunState.PAUSED]))
-                .values(state=RunState.CANCELLED, status_reason=reason, finished_at=moment, version=Run.version + 1)
+                .values(
+                    state=RunState.CANCELLED,
+                    status_reason=reason,
+                    finished_at=moment,
+                    is_passed_over=is_passed_over,
+                    version=Run.version + 1,
+                )
                 .returning(Run.job_id, Run.seed, Run.attempt)
             )
             row = session.execute(cancel).one_or_none()

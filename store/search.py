@@ -222,6 +222,7 @@ def _stop(session: Session, racer: _Racer, reason: str, happenings: list[Happeni
                 desired=Desired.CANCEL,
                 status_reason=reason,
                 is_held=False,
+                is_passed_over=True,
                 finished_at=moment,
                 version=Run.version + 1,
             )

@@ -62,4 +62,5 @@ def test_the_better_trial_goes_on_from_its_checkpoint_and_the_other_is_stopped(t
         attempts = list(client.attempts(runs["sft-t01"].id))
         assert [attempt.outcome for attempt in attempts] == ["boundary", "succeeded"]
         assert attempts[1].resumed_from_step == 30
+        assert client.experiment(submitted.id).status == "succeeded"  # what was stopped makes it no worse
         assert runs["sft-t00"].status_reason == worse.reason

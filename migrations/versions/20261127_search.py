@@ -12,6 +12,7 @@ _RUNS = {
     "stop_reason": "VARCHAR DEFAULT '' NOT NULL",
     "pause_at_step": "INTEGER",
     "is_held": "BOOLEAN DEFAULT false NOT NULL",
+    "is_passed_over": "BOOLEAN DEFAULT false NOT NULL",
 }
 
 

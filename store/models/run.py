@@ -93,6 +93,9 @@ class Run(InProject, Base):
     """The step at which it pauses by itself, as a trial of a search; null where it runs through."""
     is_held: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it paused there, and goes on when the search says so, not a person."""
+    is_passed_over: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it was cancelled because its search went on without it, or because it needs such a run: its experiment
+    is no worse for it."""
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[Created]
     queued_at: Mapped[datetime | None] = mapped_column()

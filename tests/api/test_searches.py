@@ -58,6 +58,7 @@ def test_the_page_draws_every_trial_against_every_searched_value(
     drawing = drawn(client.search(searched))
     assert [(plot.name, plot.is_log) for plot in drawing.plots] == [("rate", True), ("size", False)]
     assert all(0 <= dot.x <= drawing.width and 0 <= dot.y <= drawing.height for p in drawing.plots for dot in p.dots)
+    assert client.experiment(searched).status == next(client.experiments()).status == "queued"
     waiting = http.get(f"/jobs/{client.search(searched).trials[5].job_id}").text
     assert "goes on to rung 2 of 3" in waiting
 

@@ -13,6 +13,7 @@ from store.errors import Conflict, Invalid
 from store.models.job import Experiment, Job
 from store.models.search import SearchTrial
 from store.queue import Claim, append_metrics
+from store.repositories.jobs import Experiments
 from store.search import advance, trials_now
 from store.search_spec import SearchSpec, rung_steps, trials_of
 from store.states import Outcome, RunState
@@ -152,6 +153,10 @@ def test_the_winner_runs_to_its_own_end_and_is_the_best(rig: Rig) -> None:
         now = trials_now(session, race.id, race.search)
     assert [(one.trial.name, one.is_best) for one in now] == [("t00", True), ("t01", False)]
     assert race.states("eval")["t00"] == {RunState.QUEUED}
+    for _ in range(2):
+        rig.finish(rig.started())
+    with rig.database.read() as session:
+        assert Experiments(session).statuses([race.id]) == {race.id: "succeeded"}
 
 
 def test_nothing_is_decided_while_a_trial_is_under_way_and_nobody_can_push_one_past_its_rung(rig: Rig) -> None:
