@@ -120,3 +120,27 @@ def test_what_was_spent_stands_beside_the_budget(
     assert "1,000 tokens" in http.get(f"/jobs/{warm_up.id}").text
     wrong = experiment | {"budget": {"wall_seconds": 0}}
     assert http.post("/v1/experiments", json=wrong).json()["errors"][0]["pointer"] == "/budget/wall_seconds"
+
+
+def test_a_dry_run_prints_the_price_and_what_would_be_refused_and_submits_nothing(
+    live: str,
+    make_key: Any,
+    client: Client,
+    experiment: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LCO_URL", live)
+    monkeypatch.setenv("LCO_API_KEY", make_key())
+    file = tmp_path / "experiment.json"
+    file.write_text(json.dumps(experiment))
+    assert cli.main(["submit", str(file), "--dry-run", "--seeds", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "eval-warm-up" in told
+    assert "device hours" in told
+    job = experiment["jobs"][1] | {"config": {"policy": "model:none", "prompts": {"name": "sums"}}}
+    file.write_text(json.dumps(job))  # a job of its own, too
+    assert cli.main(["submit", str(file), "--dry-run"]) == 1
+    assert "/jobs/0/config/policy" in capsys.readouterr().err
+    assert list(client.jobs()) == []
