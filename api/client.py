@@ -11,19 +11,32 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 """
 
 from api.clients.access import Access, AsyncAccess
+from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
+from api.clients.rewards import AsyncRewards, Rewards
 from api.clients.searches import AsyncSearches, Searches
+from api.clients.storage import AsyncStorage, Storage
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Searches, Access, Overview):
+class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Overview, Checks):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncSearches, AsyncAccess, AsyncOverview):
+class AsyncClient(
+    AsyncJobs,
+    AsyncRegistry,
+    AsyncStorage,
+    AsyncResults,
+    AsyncRewards,
+    AsyncSearches,
+    AsyncAccess,
+    AsyncOverview,
+    AsyncChecks,
+):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

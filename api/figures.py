@@ -22,6 +22,16 @@ def printed(other: PublishedValue | None, unit: Unit, plus_minus: str = "±") ->
     return f"[{value} {plus_minus} {std}]" if std else f"[{value}]"
 
 
+def size_text(num_bytes: float) -> str:
+    """A size for a person: `0 B`, `12 kB`, `1.4 GB`."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
 def column_labels(rows: Iterable[TableRow]) -> dict[tuple[str, str, str], str]:
     """What the column of each (benchmark, decoding, configuration) is called.
 

@@ -27,4 +27,5 @@ _NAMES = {
     "ds": "data set",
     "wrk": "worker",
     "key": "API key",
+    "mdl": "model",
 }

@@ -1,8 +1,7 @@
-"""What the wire shows of a check: whether a document would be taken, and what its jobs cost."""
+"""What the wire shows of a price: what the jobs of a document cost."""
 
 from typing import Literal
 
-from api.errors import FieldError
 from api.schemas import Wire
 
 
@@ -32,7 +31,7 @@ class JobPriceRead(Wire):
     tokens: float
     """Tokens generated plus tokens trained on."""
     device_hours_low: float
-    """At the best of the check's utilisations."""
+    """At the best of the price's utilisations."""
     device_hours_high: float
     """At the worst."""
     judge_price: float
@@ -43,10 +42,10 @@ class JobPriceRead(Wire):
     """The job before it that does the same and is computed once; empty where there is none."""
 
 
-class CheckRead(Wire):
-    """What submitting a document would do and cost."""
+class PriceRead(Wire):
+    """What the runs of a document cost."""
 
-    object: Literal["check"] = "check"
+    object: Literal["price"] = "price"
     name: str
     num_jobs: int
     num_runs: int
@@ -54,10 +53,6 @@ class CheckRead(Wire):
     """Places that the document marks as assumed."""
     num_published: int
     """Printed numbers that it carries."""
-    errors: list[FieldError]
-    """Why this platform would refuse it now, such as an input that is not there; the document itself is sound."""
-    num_reused: int | None
-    """Runs that would take over a finished output; null where no platform was asked."""
     device: str
     """What the hours are of."""
     utilisation_low: float

@@ -1,25 +1,12 @@
 """From a document's price to its wire model."""
 
-from collections.abc import Sequence
-
 from api.bodies import SubmittedExperiment
-from api.errors import FieldError
-from api.price_schemas import CheckRead, JobPriceRead, MemoryPart
+from api.price_schemas import JobPriceRead, MemoryPart, PriceRead
 from store.pricing import UTILISATION, price
 
 
-def check(
-    submitted: SubmittedExperiment,
-    device: str,
-    errors: Sequence[FieldError] = (),
-    num_reused: int | None = None,
-) -> CheckRead:
-    """What a sound document costs.
-
-    Args:
-        errors: why a platform would refuse it all the same.
-        num_reused: runs that would take over finished outputs.
-    """
+def priced(submitted: SubmittedExperiment, device: str) -> PriceRead:
+    """What a sound document costs."""
     spec = submitted.spec
     found = price(spec, device)
     first: dict[str, str] = {}
@@ -46,14 +33,12 @@ def check(
             )
         )
     worst, best = UTILISATION
-    return CheckRead(
+    return PriceRead(
         name=spec.name,
         num_jobs=len(spec.jobs),
         num_runs=sum(len(job.seeds) for job in spec.jobs),
         num_assumed=len(spec.assumed),
         num_published=len(spec.published),
-        errors=list(errors),
-        num_reused=num_reused,
         device=found.device.label,
         utilisation_low=worst,
         utilisation_high=best,

@@ -48,6 +48,8 @@ class Expanded:
     document: dict[str, Any]
     origins: list[int]
     """For each job the number of the template that it was made of, from 0."""
+    points: list[Point]
+    """For each job the values of its template's axes, in the order of its `each`; empty for a job made once."""
 
 
 def is_matrix(document: Any) -> bool:
@@ -80,8 +82,8 @@ def expand(document: Mapping[str, Any]) -> Expanded:
         raise Invalid("/jobs", "this is a list of jobs")
     made: list[Any] = []
     origins: list[int] = []
+    at: list[Point] = []
     used: set[str] = set()
-    points: list[Point] = []
     for position, template in enumerate(jobs):
         here = f"/jobs/{position}"
         names = _each(template, axes, here)
@@ -89,7 +91,7 @@ def expand(document: Mapping[str, Any]) -> Expanded:
         for point in _points(names, axes, excluded):
             made.append(_job(template, point, document, here))
             origins.append(position)
-            points.append(point)
+            at.append(point)
             if len(made) > MAX_JOBS:
                 raise Invalid(here, f"the matrix has more than {MAX_JOBS} jobs")
     if unused := sorted(axes.keys() - used):
@@ -100,11 +102,11 @@ def expand(document: Mapping[str, Any]) -> Expanded:
         template = _competing(search, jobs)
         members = [
             _member(search, job, point)
-            for job, point, origin in zip(made, points, origins, strict=True)
+            for job, point, origin in zip(made, at, origins, strict=True)
             if origin == template
         ]
         rest["search"] = {**document["search"], "members": members}
-    return Expanded({**rest, "jobs": made}, origins)
+    return Expanded({**rest, "jobs": made}, origins, at)
 
 
 def _search(document: Any) -> SearchSpec | None:

@@ -1,12 +1,14 @@
 """Settings of the platform, read once from `LCO_*` environment variables."""
 
 import os
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
-from evaluation.endpoint_config import key_variable, origin_of
 from lco.config import Config
+from lco.endpoint_config import key_variable, origin_of
 
 
 class Settings(Config):
@@ -46,8 +48,11 @@ class Settings(Config):
     queues: str = ""
     """Queues a worker serves, comma-separated; empty for `lco.cpu`, and `lco.gpu` where it has GPUs."""
     endpoints: str = ""
-    """Servers that evaluations may ask, comma-separated: `ORIGIN` or `ORIGIN=VARIABLE`, where the key in the worker's
-    VARIABLE goes there and nowhere else: `https://api.openai.com=OPENAI_API_KEY`. Empty: none."""
+    """Servers that evaluations and rewards may ask, comma-separated: `ORIGIN` or `ORIGIN=VARIABLE`, where the key in
+    the worker's VARIABLE goes there and nowhere else: `https://api.openai.com=OPENAI_API_KEY`. Empty: none."""
+    rewards: str = ""
+    """Python functions that training jobs may name as `python` rewards, comma-separated:
+    `NAME=package.module:function`, importable where the workers run. Empty: none."""
     lease_seconds: PositiveFloat = 20.0
     """Silence of a heartbeat counter after which an attempt is lost, on the reaper's own clock."""
     beat_seconds: PositiveFloat = 2.0
@@ -58,6 +63,31 @@ class Settings(Config):
     """Time between two looks at the queue while idle."""
     max_infra_failures: PositiveInt = 5
     """Attempts that infrastructure may end before the run fails."""
+    retention_state_days: NonNegativeFloat = 7.0
+    """Days after its run's end for which a resumable state is kept; 0: for ever. The newest of a run that did not
+    succeed has a time of its own."""
+    retention_newest_state_days: NonNegativeFloat = 90.0
+    """The same for the newest state of a run that did not succeed: all that is left of its work."""
+    retention_log_days: NonNegativeFloat = 0.0
+    """Days after its run's end for which a log is kept in the database; 0: for ever."""
+    retention_metric_days: NonNegativeFloat = 0.0
+    """The same for the curves of a run; its newest values stay."""
+    retention_event_days: NonNegativeFloat = 0.0
+    """The same for the events of a job, all of whose runs have ended."""
+    retention_completion_days: NonNegativeFloat = 0.0
+    """The same for the completions of an evaluation; its results stay, comparisons example by example do not."""
+    gc_grace_hours: PositiveFloat = 24.0
+    """Age from which what no row knows of (a directory, an unfinished file) counts as left behind."""
+    disk_warning_percent: Annotated[float, Field(gt=0, le=100)] = 85.0
+    """Use of the artifacts' disk from which the platform warns."""
+    disk_full_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
+    """Use of the artifacts' disk from which nothing new is taken: no submission, no upload, no queued run."""
+    hub_url: str = "https://huggingface.co"
+    """The hub that models are imported from."""
+    hub_token_variable: str = "HF_TOKEN"
+    """Variable of the worker's environment whose token goes to the hub, for models that need one."""
+    hub_offline: bool = False
+    """Ask no hub: take models from the worker's own cache (`HF_HOME`) alone."""
     api_key: str = ""
     """Key that the command line and the client send; empty reads `data_dir/admin-key`."""
     url: str = ""
@@ -127,6 +157,17 @@ class Settings(Config):
         """Each server that evaluations may ask, by its origin, with the variables whose keys may go there."""
         return _endpoint_keys(self.endpoints)
 
+    @field_validator("rewards")
+    @classmethod
+    def _rewards_are_declared(cls, text: str) -> str:
+        _declared_rewards(text)
+        return text
+
+    @property
+    def declared_rewards(self) -> dict[str, str]:
+        """Names of functions that jobs may be rewarded by, with where they are."""
+        return _declared_rewards(self.rewards)
+
     @property
     def label_list(self) -> list[str]:
         """Labels that a worker offers."""
@@ -155,6 +196,18 @@ def _endpoint_keys(text: str) -> dict[str, frozenset[str]]:
         except ValueError as error:
             raise ValueError(f"LCO_ENDPOINTS: entry {number} {error}") from None
         found[origin] = found.get(origin, frozenset()) | names
+    return found
+
+
+def _declared_rewards(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, item in enumerate(_items(text), start=1):
+        name, _, place = item.partition("=")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) or not re.fullmatch(r"[\w.]+:\w+", place):
+            raise ValueError(f"LCO_REWARDS: entry {number} is not NAME=package.module:function")
+        if name in found:
+            raise ValueError(f"LCO_REWARDS: {name} stands twice")
+        found[name] = place
     return found
 
 

@@ -7,9 +7,16 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from store.artifacts import data_file, model_directory, resolve_reference
+from store.artifacts import (
+    data_file,
+    model_directory,
+    refuse_deleted,
+    refuse_deleted_output,
+    resolve_reference,
+)
 from store.budgets import priced_endpoints
 from store.database import database_time
+from store.disk import refuse_when_full
 from store.effects import Happening, settle, state_event
 from store.endpoints import check_endpoints
 from store.errors import Invalid, NotFound
@@ -19,11 +26,13 @@ from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
 from store.naming import settled
 from store.reuse import content_hash, copy_results, finished_run
+from store.reward_trials import check_functions
 from store.search import begin
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
 from store.states import TERMINAL, RunState
+from store.tombstones import absent
 
 _MAX_SEED = 2**63 - 1
 
@@ -33,7 +42,9 @@ def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
+        Full: the disk is.
     """
+    refuse_when_full(settings)
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
     return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
@@ -56,6 +67,7 @@ def submit_experiment(
     Raises:
         Invalid: as for `submit_job`, or a search cannot compare its jobs.
     """
+    refuse_when_full(settings)
     if document is None:
         document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
     experiment = Experiment(
@@ -104,6 +116,7 @@ def _submit(
     check_endpoints(settings, spec.config, f"{pointer}/config")
     if spec.budget is not None and spec.budget.judge_usd is not None and not priced_endpoints(spec.config):
         raise Invalid(f"{pointer}/budget/judge_usd", "no endpoint of the job has `prices`: what it costs is not known")
+    check_functions(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
         here = f"{pointer}/config/" + "/".join(reference.pointer)
@@ -212,18 +225,16 @@ def _checked_input(
 
 
 def _check_checkpoint(session: Session, reference: Reference, here: str) -> None:
-    query = (
-        select(Checkpoint.kind, Run.kind.label("run_kind"))
-        .join(Run, Run.id == Checkpoint.run_id)
-        .where(Checkpoint.id == decode_id("ckpt", reference.value))
-    )
-    row = session.execute(query).one_or_none()
+    identifier = decode_id("ckpt", reference.value)
+    row = session.get(Checkpoint, identifier, with_for_update={"read": True})  # not deleted before this is committed
     if row is None:
-        raise NotFound("checkpoint", reference.value)
+        raise absent(session, "checkpoint", identifier)
     if row.kind != "model":
         raise Invalid(here, f"{reference.value} is a resumable state, not a published model")
-    if reference.source not in GIVES[row.run_kind]:
-        raise Invalid(here, f"{reference.value} is of a {row.run_kind} run, which gives no {reference.source}")
+    refuse_deleted(row)
+    kind = "import" if row.run_id is None else session.scalars(select(Run.kind).where(Run.id == row.run_id)).one()
+    if reference.source not in GIVES[kind]:
+        raise Invalid(here, f"{reference.value} is of a {kind} run, which gives no {reference.source}")
 
 
 def _check_seeds(session: Session, job_id: UUID, seeds: list[int], reference: Reference, here: str) -> None:
@@ -234,6 +245,10 @@ def _check_seeds(session: Session, job_id: UUID, seeds: list[int], reference: Re
         if run.state in TERMINAL and run.state != RunState.SUCCEEDED:
             run_name = encode_id("run", run.run_id)
             raise Invalid(here, f"{run_name}, the run of {reference.value} for seed {seed}, is {run.state}")
+        try:
+            refuse_deleted_output(session, run)
+        except ValueError as error:
+            raise Invalid(here, f"{reference.value}, seed {seed}: {error}") from error
 
 
 def _needed_runs(session: Session, job_ids: list[UUID], seed: int, here: str) -> dict[UUID, bool]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.repositories.workers import Workers
+from worker.housekeeping import LOOK_SECONDS, Housekeeper
 from worker.reconciler import Reconciler
 from worker.supervisor import Supervisor
 
@@ -50,7 +51,7 @@ class Periodic(threading.Thread):
 
 
 class Presence:
-    """The row in `workers` of a supervising process, kept fresh, and its share of the repairs."""
+    """The row in `workers` of a supervising process, kept fresh, and its share of the repairs and of the cleaning."""
 
     def __init__(self, supervisor: Supervisor, reconciler: Reconciler) -> None:
         """Not started yet."""
@@ -59,10 +60,12 @@ class Presence:
         self._threads = [
             Periodic("announce", _ANNOUNCE_SECONDS, self.announce),
             Periodic("reconcile", min(_RECONCILE_SECONDS, lease / 5), reconciler.tick),
+            # A thread of its own: removing much takes minutes, in which silent runs are to be taken back all the same.
+            Periodic("housekeeping", LOOK_SECONDS, Housekeeper(supervisor.settings, supervisor.database).tick),
         ]
 
     def start(self) -> None:
-        """Starts both threads."""
+        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -84,7 +87,7 @@ class Presence:
                 )
 
     def stop(self) -> None:
-        """Stops both threads and forgets the process."""
+        """Stops the threads and forgets the process."""
         for thread in self._threads:
             thread.stop()
         try:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker import keeper
@@ -41,6 +41,8 @@ class Command:
     """Variables of the supervisor's environment, beside the allow-list, that hold the keys it may use."""
     pause_at_step: int | None = None
     """The step after which it checkpoints and stops, to be looked at; None to run through."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Further variables, which win over those of the supervisor's environment."""
     mark: str
     """Names the attempt; every process of its tree carries it."""
 
@@ -70,6 +72,7 @@ class Command:
             "HF_HUB_OFFLINE": "1",
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus)),
             **pipe,
+            **self.variables,
             keeper.MARK: self.mark,
         }
 

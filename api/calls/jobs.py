@@ -25,10 +25,10 @@ def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
     return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
 
 
-def check_experiment(spec: Any, device: str) -> Ask[price_schemas.CheckRead]:
-    """What an experiment would do and cost."""
-    call = Call("POST", "/v1/experiments/check", {"device": device}, content=body_of(spec))
-    return Ask(call, price_schemas.CheckRead)
+def price_experiment(spec: Any, device: str) -> Ask[price_schemas.PriceRead]:
+    """What an experiment costs."""
+    call = Call("POST", "/v1/experiments/price", {"device": device}, content=body_of(spec))
+    return Ask(call, price_schemas.PriceRead)
 
 
 def experiment_document(identifier: str) -> Call:

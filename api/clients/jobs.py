@@ -25,9 +25,9 @@ class Jobs(Asking):
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return self._ask(calls.submit_experiment(spec))
 
-    def check_experiment(self, spec: Any, *, device: str = "h100") -> price_schemas.CheckRead:
-        """What submitting an experiment would do and cost; nothing is kept."""
-        return self._ask(calls.check_experiment(spec, device))
+    def price_experiment(self, spec: Any, *, device: str = "h100") -> price_schemas.PriceRead:
+        """What an experiment costs; its inputs need not be there yet."""
+        return self._ask(calls.price_experiment(spec, device))
 
     def experiment_document(self, identifier: str) -> dict[str, Any]:
         """The document that an experiment was submitted as."""
@@ -175,9 +175,9 @@ class AsyncJobs(AsyncAsking):
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return await self._ask(calls.submit_experiment(spec))
 
-    async def check_experiment(self, spec: Any, *, device: str = "h100") -> price_schemas.CheckRead:
-        """What submitting an experiment would do and cost; nothing is kept."""
-        return await self._ask(calls.check_experiment(spec, device))
+    async def price_experiment(self, spec: Any, *, device: str = "h100") -> price_schemas.PriceRead:
+        """What an experiment costs; its inputs need not be there yet."""
+        return await self._ask(calls.price_experiment(spec, device))
 
     async def experiment_document(self, identifier: str) -> dict[str, Any]:
         """The document that an experiment was submitted as."""

@@ -9,8 +9,8 @@ from api.commands.documents import read_document
 from api.commands.tables import print_json, print_table, shown
 from api.commands.usage import UsageError
 from api.errors import ApiError
-from api.price_schemas import CheckRead
-from api.price_views import check as priced
+from api.price_schemas import PriceRead
+from api.price_views import priced
 from store.errors import Invalid
 from store.pricing import price, total_hours
 
@@ -20,7 +20,7 @@ DEFAULT = Path("experiments/paper")
 def check(options: Namespace) -> int:
     """Validates and prices documents; 1 where one is wrong."""
     files = _files([Path(path) for path in options.paths] or [DEFAULT])
-    found: list[CheckRead] = []
+    found: list[PriceRead] = []
     wrong = 0
     jobs = []
     for file in files:
@@ -39,7 +39,7 @@ def check(options: Namespace) -> int:
     if options.json:
         print_json(found)
     elif found:
-        print_checks(found)
+        print_prices(found)
         if options.jobs:
             for one in found:
                 print(f"\n{one.name}")
@@ -72,7 +72,7 @@ def _files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def print_checks(found: list[CheckRead]) -> None:
+def print_prices(found: list[PriceRead]) -> None:
     """A line for each document."""
     rows = []
     for one in found:
@@ -102,7 +102,7 @@ def print_checks(found: list[CheckRead]) -> None:
     )
 
 
-def print_jobs(one: CheckRead) -> None:
+def print_jobs(one: PriceRead) -> None:
     """A line for each job of a document."""
     print_table(
         ["job", "kind", "runs", "processes", "GiB each", "fits", "operations", "device hours", "note"],
@@ -130,7 +130,7 @@ def _range(low: float, high: float) -> str:
     return f"{figure(low)} to {figure(high)}"
 
 
-def _basis(one: CheckRead) -> str:
+def _basis(one: PriceRead) -> str:
     low, high = (f"{100 * share:.0f}" for share in (one.utilisation_low, one.utilisation_high))
     return (
         f"hours of one {one.device} at {low} to {high} % of its peak; docs/paper-experiments.md says how they are made"

@@ -11,7 +11,7 @@ from api import result_schemas, schemas
 from api.calls import base
 from api.client import Client
 from api.commands.documents import read_document
-from api.commands.experiments import print_checks, print_jobs
+from api.commands.experiments import print_jobs, print_prices
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import watch_until_end
@@ -43,17 +43,16 @@ def submit(options: Namespace) -> int:
 
 
 def _dry_run(document: dict[str, Any]) -> int:
-    """Says what submitting would do and cost; 1 where it would be refused."""
+    """Says what submitting would do and cost; the API's refusal is the command's."""
     with Client() as client:
+        price = client.price_experiment(document)
+        print_jobs(price)
+        print()
+        print_prices([price])
         found = client.check_experiment(document)
-    print_jobs(found)
-    print()
-    print_checks([found])
     if found.num_reused:
         print(f"{found.num_reused} of {found.num_runs} runs would take over finished outputs")
-    for error in found.errors:
-        print(f"{error.pointer or '/'}: {safe(error.message)}", file=sys.stderr)
-    return 1 if found.errors else 0
+    return 0
 
 
 def _seeds(text: str) -> list[int]:
@@ -189,14 +188,19 @@ def diff(options: Namespace) -> int:
 def logs(options: Namespace) -> int:
     """Prints the output of a run."""
     with Client() as client:
-        run_id = _run_of(client, options.id)
+        run_id = run_of(client, options.id)
         for chunk in client.follow_logs(run_id) if options.follow else client.logs(run_id):
             sys.stdout.write(safe(chunk.text))
             sys.stdout.flush()
     return 0
 
 
-def _run_of(client: Client, identifier: str) -> str:
+def run_of(client: Client, identifier: str) -> str:
+    """The id of a run, also of a job with one run.
+
+    Raises:
+        UsageError: it names something else.
+    """
     found = client.show(identifier)
     if isinstance(found, schemas.RunRead):
         return found.id

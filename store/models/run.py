@@ -96,6 +96,8 @@ class Run(InProject, Base):
     is_passed_over: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it was cancelled because its search went on without it, or because it needs such a run: its experiment
     is no worse for it."""
+    purged: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What was deleted of its records by age, and when: `logs`, `metrics`, `completions`."""
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[Created]
     queued_at: Mapped[datetime | None] = mapped_column()
@@ -131,6 +133,8 @@ class Attempt(Base):
     worker_id: Mapped[UUID] = mapped_column()
     dispatcher: Mapped[ShortText] = mapped_column(default="local")
     """`local` or `celery`: what woke the supervisor."""
+    software: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Versions of Python and of the packages that computed, and `program`: the hash of the platform's own source."""
     host: Mapped[ShortText] = mapped_column(default="")
     pid: Mapped[int | None] = mapped_column()
     gpus: Mapped[list[Any]] = mapped_column(default=list)

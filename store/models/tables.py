@@ -5,7 +5,8 @@ from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.project import Project
-from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
+from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
+from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
 from store.models.search import SearchTrial
 from store.models.worker import Worker
@@ -16,6 +17,7 @@ __all__ = [
     "Attempt",
     "Base",
     "Checkpoint",
+    "Chore",
     "Completion",
     "Configuration",
     "Dataset",
@@ -25,11 +27,15 @@ __all__ = [
     "Job",
     "LogChunk",
     "Metric",
+    "Model",
     "Project",
+    "Removal",
     "Result",
+    "Rollout",
     "Run",
     "RunDependency",
     "SearchTrial",
     "Session",
+    "Tombstone",
     "Worker",
 ]

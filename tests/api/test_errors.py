@@ -69,8 +69,8 @@ def test_every_route_refuses_other_methods(app: FastAPI, http: TestClient) -> No
         methods.setdefault(path, set()).add(method)
     for path in methods:
         if path.startswith("/v1"):
-            assert "PATCH" not in methods[path]
-            response = http.request("PATCH", path_of(path))
+            method = next(name for name in ("PATCH", "PUT", "DELETE") if name not in methods[path])
+            response = http.request(method, path_of(path))
             check(response, 405, "method_not_allowed")
             assert response.headers["allow"]
 

