@@ -1,6 +1,7 @@
 """The command line `lco`. This file only parses; what a command needs is imported when it runs: `--help` is quick.
 
-Exit codes: 0 done, 1 the job failed or the API refused, 2 wrong usage or settings, 130 interrupted.
+Exit codes: 0 done, 1 the job failed or the API refused, 2 wrong usage or settings, 130 interrupted. `lco regress` has
+codes of its own.
 """
 
 import argparse
@@ -20,8 +21,11 @@ from api.parsers import (
     models,
     platform,
     rewards,
+    schedules,
     searches,
     storage,
+    suites,
+    webhooks,
 )
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
@@ -37,6 +41,9 @@ _GROUPS = (
     checkpoints,
     rewards,
     storage,
+    suites,
+    schedules,
+    webhooks,
 )
 """Modules that add commands, in the order of the help."""
 

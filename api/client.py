@@ -11,6 +11,7 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 """
 
 from api.clients.access import Access, AsyncAccess
+from api.clients.alerts import Alerts, AsyncAlerts
 from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
@@ -19,12 +20,13 @@ from api.clients.results import AsyncResults, Results
 from api.clients.rewards import AsyncRewards, Rewards
 from api.clients.searches import AsyncSearches, Searches
 from api.clients.storage import AsyncStorage, Storage
+from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Overview, Checks):
+class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Overview, Checks, Suites, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
@@ -38,5 +40,7 @@ class AsyncClient(
     AsyncAccess,
     AsyncOverview,
     AsyncChecks,
+    AsyncSuites,
+    AsyncAlerts,
 ):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

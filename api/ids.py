@@ -28,4 +28,10 @@ _NAMES = {
     "wrk": "worker",
     "key": "API key",
     "mdl": "model",
+    "suite": "suite",
+    "vrd": "verdict",
+    "whk": "webhook endpoint",
+    "dlv": "delivery",
+    "sch": "schedule",
+    "fire": "fire",
 }

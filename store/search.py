@@ -99,7 +99,7 @@ class _Racer:
         return all(run.state in TERMINAL or (run.is_held and not self.is_last_rung) for run in self.runs)
 
 
-def advance(session: Session) -> int:
+def advance_searches(session: Session) -> int:
     """Carries every search as far as its trials have come; the number of trials decided upon."""
     running = select(SearchTrial.experiment_id).where(SearchTrial.state == "running").distinct()
     happenings: list[Happening] = []

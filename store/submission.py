@@ -17,7 +17,7 @@ from store.artifacts import (
 from store.budgets import priced_endpoints
 from store.database import database_time
 from store.disk import refuse_when_full
-from store.effects import Happening, settle, state_event
+from store.effects import Happening, announce_experiment, settle, state_event
 from store.endpoints import check_endpoints
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id, new_id
@@ -37,8 +37,11 @@ from store.tombstones import absent
 _MAX_SEED = 2**63 - 1
 
 
-def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
+def submit_job(session: Session, spec: JobSpec, settings: Settings, *, reuse: bool = False) -> Job:
     """A job of its own; inputs that are jobs make each run wait for the run of its seed.
+
+    Args:
+        reuse: take over the outputs of runs that did the same already.
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
@@ -47,7 +50,7 @@ def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
     refuse_when_full(settings)
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
-    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
+    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="", is_reused=reuse)
 
 
 def submit_experiment(
@@ -95,6 +98,7 @@ def submit_experiment(
             is_reused=spec.reuse,
         )
     begin(session, experiment, spec, siblings)
+    announce_experiment(session, experiment.id)
     return experiment
 
 
@@ -196,7 +200,8 @@ def _submit(
     for run_id, source in reused.items():
         values = {"run_id": run_id, "job_id": job.id, "experiment_id": experiment_id, "method": job.method}
         copy_results(session, source, values)
-    settle(session, [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings])
+    told = [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings]
+    settle(session, told, is_submitting=True)
     session.refresh(job)
     return job
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from store.matrix import expand
+from store.schedule_specs import JobAction, ScheduleSpec, job_of, sample_values
 from store.search import check_search
 from store.settings import Settings
 from store.specs import ExperimentSpec
+from store.suite_specs import SuiteSpec, whole_gates
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -52,6 +54,13 @@ def test_every_make_target_of_the_readme_exists() -> None:
         assert named <= targets, page.name
 
 
+def test_the_suite_of_the_documentation_is_valid() -> None:
+    page = (ROOT / "docs" / "regression.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    spec = SuiteSpec.model_validate_json(json.dumps(tomllib.loads(text)))
+    assert [gate.metric for gate in whole_gates(spec)] == ["pass@1"]
+
+
 def test_the_experiments_of_the_documentation_are_valid_and_have_every_combination() -> None:
     page = (ROOT / "docs" / "experiment-documents.md").read_text()
     sweep, search = (
@@ -62,3 +71,12 @@ def test_the_experiments_of_the_documentation_are_valid_and_have_every_combinati
     assert {len(job.seeds) for job in sweep.jobs} == {4}
     assert len(search.jobs) == 2 * 16
     assert {tuple(rungs) for rungs in check_search(search).values()} == {(10, 30, 90)}
+
+
+def test_the_schedules_of_the_documentation_are_valid() -> None:
+    page = (ROOT / "docs" / "schedules-and-alerts.md").read_text()
+    nightly, delivery = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
+    assert ScheduleSpec.model_validate(nightly).name == "nightly"
+    watcher = ScheduleSpec.model_validate(delivery)
+    assert isinstance(watcher.action, JobAction)
+    assert job_of(watcher.action, sample_values(watcher.trigger)).name == "judge-delivery"

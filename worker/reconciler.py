@@ -1,5 +1,5 @@
 """Repairs what crashed and decides what is due: rings for queued runs, takes back runs of silent workers, ends
-back-offs, spent budgets and the rungs of searches, cleans up.
+back-offs, spent budgets and the rungs of searches, cleans up; and fires what is due.
 
 Safe to run twice, in any process: every step is a compare-and-set, and silence is measured by this process's own clock.
 """
@@ -13,13 +13,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from store.budgets import enforce
 from store.database import Database
+from store.deliveries import prune
 from store.doorbell import due_for_ring, mark_rung, ring
 from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
 from store.repositories.workers import Workers
-from store.search import advance
+from store.schedules import fire_schedules
+from store.search import advance_searches
 from store.settings import Settings
+from store.triggers import fire_due
+from store.verdicts import advance
 
 _CLEAN_UP_SECONDS = 60.0
 _FORGET_WORKER_SECONDS = 3600.0
@@ -50,7 +54,9 @@ class Reconciler:
                     promote_waiting(session)
                 self._enforce_budgets()
                 with self._database.write() as session:
-                    advance(session)
+                    advance_searches(session)
+                fire_schedules(self._database, self._settings)
+                self._judge()
                 self.ring_queued()
                 self._clean_up()
             except SQLAlchemyError as error:
@@ -72,6 +78,12 @@ class Reconciler:
             if not ring(self._settings, run.queue):
                 return  # the broker is away: rung for again when the mark is old
 
+    def _judge(self) -> None:
+        """Asks for the verdicts that are due, and decides those whose evaluations are over."""
+        fire_due(self._database, self._settings)
+        for verdict_id in advance(self._database):
+            logger.info("%s is decided", encode_id("vrd", verdict_id))
+
     def _reap(self) -> None:
         with self._database.write() as session:
             reaped = reap(session, self._watch, self._settings.max_infra_failures)
@@ -90,4 +102,5 @@ class Reconciler:
         self._clean_up_at = self._clock() + _CLEAN_UP_SECONDS
         with self._database.write() as session:
             Keys(session).prune()
+            prune(session)
             Workers(session).remove_silent(_FORGET_WORKER_SECONDS)

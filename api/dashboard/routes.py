@@ -20,7 +20,10 @@ from api.dashboard import (
     registry,
     rollouts,
     samples,
+    schedules,
     signing,
+    suites,
+    webhooks,
 )
 from api.dashboard.graph import lay_out
 from api.dashboard.matrix import grids
@@ -249,7 +252,10 @@ router.include_router(data.router)
 router.include_router(analysis.router)
 router.include_router(registry.router)
 router.include_router(comparing.router)
+router.include_router(suites.router)
 router.include_router(reference.router)
+router.include_router(schedules.router)
+router.include_router(webhooks.router)
 router.include_router(rollouts.router)
 router.include_router(samples.router)
 router.include_router(signing.router)

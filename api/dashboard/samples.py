@@ -88,8 +88,9 @@ def _choices(session: Session, settings: Settings) -> list[Choice]:
     """Aliases, the newest published models, and imported ones."""
     found = [Choice(f"alias:{row.name}", "an alias") for row in Aliases(session).page(_CHOICES).rows]
     for row in Checkpoints(session).page(_CHOICES, kind="model").rows:
-        run = views.run(session, row.run_id)
-        found.append(Choice(encode_id("ckpt", row.id), f"{run.job_name}, seed {run.seed}"))
+        if row.run_id is not None:  # a registered model is named as `model:NAME`
+            run = views.run(session, row.run_id)
+            found.append(Choice(encode_id("ckpt", row.id), f"{run.job_name}, seed {run.seed}"))
     names = sorted(path.parent.name for path in settings.models.glob("*/config.json"))
     return found + [Choice(f"model:{name}", "an imported model") for name in names[:_CHOICES]]
 

@@ -21,6 +21,7 @@ from tests.api.test_auth import operations, path_of
 BODIES: dict[str, Any] = {
     "/v1/datasets/{ds_id}/splits": {"parts": {"train": 0.5}},
     "/v1/runs/{run_id}/outputs/{name}/dataset": {"name": "kept"},
+    "/v1/suites/{suite_id}/verdicts": {"checkpoint": "alias:champion"},
 }
 """Of verbs that need one."""
 FIELDS = {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}

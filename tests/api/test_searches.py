@@ -10,7 +10,7 @@ from api import cli
 from api.client import Client
 from api.dashboard.search import drawn
 from store.queue import append_metrics
-from store.search import advance
+from store.search import advance_searches
 from store.states import Outcome
 from tests.api.conftest import Hand
 from tests.store.test_search import DOCUMENT
@@ -33,7 +33,7 @@ def searched(client: Client, hand: Hand) -> str:
             append_metrics(session, claim, [(2, {"eval/accuracy": 0.1 * number})])
         hand.finish(claim, Outcome.BOUNDARY)
     with hand.database.write() as session:
-        assert advance(session) == 6
+        assert advance_searches(session) == 6
     return found.id
 
 

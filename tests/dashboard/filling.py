@@ -36,6 +36,8 @@ from store.repositories.datasets import Datasets
 from store.settings import Settings
 from store.states import RunState, job_status
 from store.uploads import incoming_folder, keep_rows
+from tests.dashboard.filling_alerts import fill_alerts
+from tests.dashboard.judging import judge
 
 HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
 """Markup, both quotes, an early end of the elements around it, and a template's expression."""
@@ -83,6 +85,12 @@ class Filled:
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
     """(name of the job, seed) -> id."""
     checkpoints: list[str] = field(default_factory=list)
+    suite: str = ""
+    """Id."""
+    verdicts: list[str] = field(default_factory=list)
+    """One of each kind."""
+    alerts: dict[str, list[str]] = field(default_factory=dict)
+    """The name of a parameter -> ids of schedules and of endpoints."""
 
     def parameters(self) -> dict[str, list[str]]:
         """The name of a parameter in a page's path -> what to fill in, each a page that looks different.
@@ -97,6 +105,9 @@ class Filled:
             "ds_id": [self.dataset],
             "sample_id": [self.jobs["ask"]],
             "ckpt_id": self.checkpoints[:2],
+            "suite_id": [self.suite],
+            "verdict_id": self.verdicts,
+            **self.alerts,
         }
 
     def queries(self) -> dict[str, list[str]]:
@@ -143,8 +154,12 @@ class Filled:
             *(f"/checkpoints/{checkpoint}" for checkpoint in self.checkpoints),
             "/checkpoints?deleted=yes",
             "/settings/usage",
+            *(f"/schedules/{schedule}" for schedule in self.alerts["sch_id"]),
+            *(f"/settings/webhooks/{endpoint}" for endpoint in self.alerts["whk_id"]),
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
+            f"/benchmarks/{self.suite}",
+            *(f"/verdicts/{verdict}" for verdict in self.verdicts),
         ]
 
 
@@ -153,6 +168,7 @@ def fill(database: Database, settings: Settings) -> Filled:
     with database.write() as session:
         filled = _Filler(session).fill()
         filled.dataset = _fill_dataset(session, settings)
+        filled.alerts = fill_alerts(session, filled.jobs["lco"], HOSTILE)
     return filled
 
 
@@ -219,6 +235,8 @@ class _Filler:
         gone.deleted_at, gone.deleted_reason = self.now, HOSTILE
         self._ask(filled)
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
+        judged = [runs["lco", 0], runs["ppo", 1], runs["measure-sft", 0], runs["measure-lco", 0]]
+        filled.suite, filled.verdicts = judge(self.session, judged, HOSTILE, self.now)
         return filled
 
     def _ask(self, filled: Filled) -> None:

@@ -13,7 +13,7 @@ from store.states import RunState
 from tests.dashboard.conftest import Site
 from tests.dashboard.filling import HOSTILE, Filled
 
-LISTS = ["/", "/experiments", "/jobs", "/results", "/datasets", "/checkpoints", "/workers", "/sample"]
+LISTS = ["/", "/experiments", "/jobs", "/results", "/datasets", "/checkpoints", "/workers", "/sample", "/benchmarks"]
 
 
 class Markup(HTMLParser):

@@ -14,7 +14,7 @@ from store.models.job import Experiment, Job
 from store.models.search import SearchTrial
 from store.queue import Claim, append_metrics
 from store.repositories.jobs import Experiments
-from store.search import advance, trials_now
+from store.search import advance_searches, trials_now
 from store.search_spec import SearchSpec, rung_steps, trials_of
 from store.states import Outcome, RunState
 from store.submission import submit_experiment
@@ -91,7 +91,7 @@ class Race:
 
     def advance(self) -> int:
         with self.rig.database.write() as session:
-            return advance(session)
+            return advance_searches(session)
 
     def trials(self) -> dict[str, SearchTrial]:
         with self.rig.database.read() as session:

@@ -86,13 +86,15 @@ function isConfirmed(button) {
 }
 
 async function post(button) {
+  let isLeaving = false;
   button.disabled = true;
   try {
     const { post: address, method = "POST", body, next, secret } = button.dataset;
     const headers = { accept: "application/json", ...(body && { "content-type": "application/json" }) };
     const response = await fetch(address, { method, headers, body });
     if (response.redirected || response.status === 401) return window.location.reload();
-    if (response.ok && next) return window.location.assign(next);
+    isLeaving = response.ok && Boolean(next);
+    if (isLeaving) return window.location.assign(next);
     if (response.ok && secret) {
       const place = document.querySelector(secret);
       place.textContent = `The new secret, shown this once: ${(await response.json()).secret}`;
@@ -106,8 +108,8 @@ async function post(button) {
   } catch {
     toast("The server cannot be reached.", true);
   } finally {
-    button.disabled = false;
-    refresh();
+    button.disabled = isLeaving;
+    if (!isLeaving) refresh();
   }
 }
 
