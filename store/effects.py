@@ -114,11 +114,12 @@ def announce_experiment(session: Session, experiment_id: UUID) -> None:
     # No lock on the key: results that refer to the experiment are being written by others, which may come here, too.
     locked = select(Experiment.name, Experiment.project_id).where(Experiment.id == experiment_id)
     experiment = session.execute(locked.with_for_update(key_share=True)).one()
-    states = session.scalars(
-        select(Run.state).join(Job, Job.id == Run.job_id).where(Job.experiment_id == experiment_id)
+    rows = session.execute(
+        select(Run.state, Run.is_passed_over).join(Job, Job.id == Run.job_id).where(Job.experiment_id == experiment_id)
     ).all()
-    if set(states) <= TERMINAL:
-        status = job_status(states)
+    if {row.state for row in rows} <= TERMINAL:
+        counted = [row.state for row in rows if not row.is_passed_over]
+        status = job_status(counted or [row.state for row in rows])
         data = {"name": experiment.name, "status": status}
         publish(session, f"experiment.{status}", encode_id("exp", experiment_id), data, experiment.project_id)
 
