@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from api.cli import make_parser
+from api.parsers.models import STAGES, TOOLS
 from store.matrix import expand
 from store.schedule_specs import JobAction, ScheduleSpec, job_of, sample_values
 from store.search import check_search
@@ -80,3 +83,40 @@ def test_the_schedules_of_the_documentation_are_valid() -> None:
     watcher = ScheduleSpec.model_validate(delivery)
     assert isinstance(watcher.action, JobAction)
     assert job_of(watcher.action, sample_values(watcher.trigger)).name == "judge-delivery"
+
+
+def commands(page: Path) -> dict[str, bool]:
+    """The `lco` commands that a page shows -> whether each is whole: a line of a code block, not part of a sentence."""
+    text = page.read_text()
+    within = re.findall(r"`(?:\.venv/bin/)?(lco [a-z-]+[^`\n]*)`", text)
+    lines = re.findall(r"^(?: {4})?(?:[a-z]+=\$\()?(?:\.venv/bin/)?(lco [a-z-].*)$", text, re.MULTILINE)
+    return dict.fromkeys(within, False) | dict.fromkeys(lines, True)
+
+
+SHOWN = [
+    pytest.param(line, is_whole, id=f"{page.relative_to(ROOT)}: {line[:60]}")
+    for page in PAGES
+    if page.name != "CHANGELOG.md"
+    for line, is_whole in commands(page).items()
+]
+
+
+@pytest.mark.parametrize(("line", "is_whole"), SHOWN)
+def test_every_command_that_the_documentation_shows_is_one(
+    line: str, is_whole: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = re.split(r"\s(?:#|\||&&|>|2>)|[);]", line)[0]
+    words = shlex.split(text, posix=True)[1:] if text.count('"') % 2 == 0 else text.split()[1:]
+    is_of_runs = words[0] == "compare" and words[1:] and not words[1].startswith(("EXP", "$experiment"))
+    if words[0] in (*STAGES, *TOOLS, "analyze") or is_of_runs:
+        return  # programs of their own, which read their arguments themselves
+    try:
+        make_parser().parse_args(words)
+    except SystemExit as ended:
+        error = capsys.readouterr().err
+        is_name = not is_whole and "arguments are required" in error  # in a sentence, a command without what it takes
+        assert ended.code == 0 or is_name, error
+
+
+def test_the_commands_of_the_documentation_are_found() -> None:
+    assert len(SHOWN) > 60
