@@ -19,7 +19,6 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from lco.config import Config
-from lco.reward_config import HttpReward
 from store.database import database_time
 from store.document_parts import Budget
 from store.effects import Happening, after_end, settle, state_event
@@ -230,8 +229,6 @@ def priced_endpoints(config: Config) -> list[tuple[tuple[str, ...], float]]:
     """The endpoints that ask money: where they stand in the configuration, and their own spending cap."""
     found = []
     for pointer, endpoint in endpoints(config, ""):
-        if isinstance(endpoint, HttpReward):  # one's own server has no prices
-            continue
         if endpoint.prices.input_per_million or endpoint.prices.output_per_million:
             found.append((tuple(pointer.split("/")[1:]), endpoint.spending_cap))
     return found
