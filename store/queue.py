@@ -11,9 +11,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from store.budgets import reason_not_to_start
 from store.database import now_expression
 from store.effects import Happening, settle, state_event, touch_job
 from store.endings import Ending, end_attempt, write_rows
@@ -26,6 +26,7 @@ from store.rows import CheckpointRow, Collected, RolloutRow
 from store.software import software
 from store.states import LIVE, Decision, Desired, Outcome, RunState
 from store.text import clean_json, clean_text, finite_or_none
+from store.upserts import upsert
 
 _WINDOW = 50
 _MAX_KEY_CHARACTERS = 128
@@ -52,6 +53,8 @@ class Claim:
     """Indices of the GPUs that it takes from the worker."""
     earlier_attempts: tuple[int, ...]
     """Numbers of the attempts before this one, newest first: their directories may hold checkpoints."""
+    pause_at_step: int | None = None
+    """The step at which the run pauses by itself, as a trial of a search."""
 
 
 def claim(
@@ -85,7 +88,7 @@ def claim(
         window = select(Run.id, Run.labels).where(*is_claimable).order_by(*order).limit(_WINDOW).offset(offset)
         candidates = session.execute(window).all()
         for candidate in candidates:
-            if offered.issuperset(candidate.labels):
+            if offered.issuperset(candidate.labels) and not reason_not_to_start(session, candidate.id):
                 taken = _take(session, candidate.id, worker_id, list(free_gpus), dispatcher, host)
                 if taken is not None:
                     return taken
@@ -118,7 +121,7 @@ def _take(
             hint_at=None,
             version=Run.version + 1,
         )
-        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus)
+        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus, Run.pause_at_step)
     )
     row = session.execute(take).one_or_none()
     if row is None:
@@ -154,6 +157,7 @@ def _take(
         spec=job.spec,
         gpus=gpus,
         earlier_attempts=earlier_attempts,
+        pause_at_step=row.pause_at_step,
     )
 
 
@@ -242,7 +246,7 @@ def append_metrics(session: Session, claim: Claim, rows: Iterable[tuple[int, Map
             values[name, step] = latest[name] = finite_or_none(value)
     if not values:
         return desired
-    statement = _upsert(session, Metric, ["run_id", "key", "step"], ["value", "attempt"])
+    statement = upsert(session, Metric, ["run_id", "key", "step"], ["value", "attempt"])
     session.execute(
         statement,
         [
@@ -268,7 +272,7 @@ def append_rollouts(session: Session, claim: Claim, rows: Iterable[RolloutRow]) 
             value["prompt_id"] = value["prompt_id"][:_MAX_KEY_CHARACTERS]
         key = ["run_id", "iteration", "position"]
         changed = [name for name in values[0] if name not in key]
-        session.execute(_upsert(session, Rollout, key, changed), values)
+        session.execute(upsert(session, Rollout, key, changed), values)
     return desired
 
 
@@ -276,7 +280,7 @@ def append_log(session: Session, claim: Claim, chunk: int, text: str) -> Desired
     """Writes a piece of the attempt's output. `chunk` counts from 0 in the worker: a repeated write changes nothing."""
     desired = _guarded(session, claim)
     session.execute(
-        _upsert(session, LogChunk, ["run_id", "attempt", "chunk"], []),
+        upsert(session, LogChunk, ["run_id", "attempt", "chunk"], []),
         {
             "run_id": claim.run_id,
             "attempt": claim.attempt,
@@ -301,7 +305,7 @@ def record_checkpoint(session: Session, claim: Claim, row: CheckpointRow) -> Des
         "manifest_sha256": row.manifest_sha256,
         "size_bytes": row.size_bytes,
     }
-    statement = _upsert(session, Checkpoint, ["run_id", "attempt", "kind", "step"], [], values)
+    statement = upsert(session, Checkpoint, ["run_id", "attempt", "kind", "step"], [], values)
     if session.execute(statement.returning(Checkpoint.id)).scalar_one_or_none() is not None:
         add = Happening(
             job_id=claim.job_id,
@@ -386,18 +390,3 @@ def finish(
         )
     settle(session, happenings)
     return decision
-
-
-def _upsert(
-    session: Session, table: Any, key: list[str], changed: list[str], values: Mapping[str, Any] | None = None
-) -> Any:
-    """INSERT that overwrites `changed` of an existing row, or leaves it alone; both dialects have the same words."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
-    if values is not None:
-        statement = statement.values(**values)
-    if not changed:
-        return statement.on_conflict_do_nothing(index_elements=key)
-    return statement.on_conflict_do_update(
-        index_elements=key, set_={name: statement.excluded[name] for name in changed}
-    )

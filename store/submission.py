@@ -14,6 +14,7 @@ from store.artifacts import (
     refuse_deleted_output,
     resolve_reference,
 )
+from store.budgets import priced_endpoints
 from store.database import database_time
 from store.disk import refuse_when_full
 from store.effects import Happening, announce_experiment, settle, state_event
@@ -26,6 +27,7 @@ from store.models.run import Run, RunDependency
 from store.naming import settled
 from store.reuse import content_hash, copy_results, finished_run
 from store.reward_trials import check_functions
+from store.search import begin
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
@@ -66,7 +68,7 @@ def submit_experiment(
         cloned_from: the experiment that this one is a changed copy of.
 
     Raises:
-        Invalid: as for `submit_job`.
+        Invalid: as for `submit_job`, or a search cannot compare its jobs.
     """
     refuse_when_full(settings)
     if document is None:
@@ -76,6 +78,7 @@ def submit_experiment(
         description=spec.description,
         document=document,
         details=dict(spec.metadata),
+        budget=None if spec.budget is None else spec.budget.model_dump(mode="json"),
         cloned_from=cloned_from,
         created_at=database_time(session),
     )
@@ -94,6 +97,7 @@ def submit_experiment(
             pointer=pointer,
             is_reused=spec.reuse,
         )
+    begin(session, experiment, spec, siblings)
     announce_experiment(session, experiment.id)
     return experiment
 
@@ -114,6 +118,8 @@ def _submit(
     method = method_of(spec)
     spec = settled(session, spec, pointer)
     check_endpoints(settings, spec.config, f"{pointer}/config")
+    if spec.budget is not None and spec.budget.judge_usd is not None and not priced_endpoints(spec.config):
+        raise Invalid(f"{pointer}/budget/judge_usd", "no endpoint of the job has `prices`: what it costs is not known")
     check_functions(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
@@ -135,6 +141,7 @@ def _submit(
         method=method,
         spec=document_of(spec),
         details=dict(spec.metadata),
+        budget=None if spec.budget is None else spec.budget.model_dump(mode="json"),
         created_at=moment,
     )
     session.add(job)
