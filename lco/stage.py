@@ -66,6 +66,7 @@ class Stage:
         self.is_writer = os.environ.get("RANK", "0") == "0"
         """Whether this process is the one of its stage's that writes."""
         self._progress = (run_dir / "progress.jsonl").open("a", encoding="utf-8") if self.is_writer else None
+        self._spent = 0.0
         self._stop = threading.Event()
         self._started = time.monotonic()
 
@@ -113,6 +114,12 @@ class Stage:
         chief = {key: value for key, value in values.items() if key not in METRICS or METRICS[key].is_logged}
         shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in chief.items())
         self.say(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}")
+
+    def spending(self, usd: float) -> None:
+        """What the servers that the stage asks have cost so far, in US dollars, earlier attempts included."""
+        if usd > self._spent and math.isfinite(usd):
+            self._spent = usd
+            self._write({"type": "spending", "usd": usd})
 
     def checkpoint(self, step: int, directory: Path) -> None:
         """A resumable checkpoint is complete."""

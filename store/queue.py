@@ -5,7 +5,7 @@ Reaping is in `reaper.py`, ringing in `doorbell.py`. Every function works in the
 the heartbeat, and answers what a person wants.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,9 @@ from store.ids import new_id
 from store.models.job import Job
 from store.models.record import Checkpoint, LogChunk, Metric
 from store.models.run import Attempt, Run
+from store.quotas import record_spending
 from store.rows import CheckpointRow, Collected
+from store.shares import Line, has_room
 from store.states import LIVE, Decision, Desired, Outcome, RunState
 from store.text import clean_text, finite_or_none
 
@@ -63,7 +65,7 @@ def claim(
     dispatcher: str,
     host: str,
 ) -> Claim | None:
-    """Takes the first run that this worker can serve: highest priority, longest available; None where there is none.
+    """Takes the next run that this worker can serve, by the rule of `store.shares`; None where there is none.
 
     Args:
         labels: what the worker offers; a run's labels must all be among them.
@@ -71,25 +73,34 @@ def claim(
         dispatcher: `local` or `celery`.
     """
     offered = set(labels)
-    is_claimable = (
-        Run.state == RunState.QUEUED,
-        Run.desired == Desired.RUN,
-        Run.queue.in_(queues),
-        Run.num_gpus <= len(free_gpus),
-        Run.available_at <= now_expression(session),
-    )
-    order = (Run.priority.desc(), Run.available_at, Run.id)
+    line = Line(session, queues=queues, max_gpus=len(free_gpus))
+    full: set[tuple[UUID, int]] = set()
+    for run in _in_order(session, line, offered):
+        share = (run.project_id, run.num_gpus)
+        if share in full:
+            continue
+        if run.is_bound and not has_room(session, *share):
+            full.add(share)  # another worker was faster, and took the last of the project's quota
+            continue
+        taken = _take(session, run.id, worker_id, list(free_gpus), dispatcher, host)
+        if taken is not None:
+            return taken
+    return None
+
+
+def _in_order(session: Session, line: Line, offered: set[str]) -> Iterator[Any]:
+    """Runs whose labels a worker offers: the heads of the line, then the whole line where one of them was no use."""
+    heads = session.execute(line.heads()).all()
+    for run in heads:
+        if not offered.issuperset(run.labels):
+            break
+        yield run
     offset = 0
-    while True:
-        window = select(Run.id, Run.labels).where(*is_claimable).order_by(*order).limit(_WINDOW).offset(offset)
-        candidates = session.execute(window).all()
-        for candidate in candidates:
-            if offered.issuperset(candidate.labels):
-                taken = _take(session, candidate.id, worker_id, list(free_gpus), dispatcher, host)
-                if taken is not None:
-                    return taken
+    while heads:
+        candidates = session.execute(line.all().limit(_WINDOW).offset(offset)).all()
+        yield from (run for run in candidates if offered.issuperset(run.labels))
         if len(candidates) < _WINDOW:
-            return None
+            return
         offset += _WINDOW
 
 
@@ -253,6 +264,13 @@ def append_metrics(session: Session, claim: Claim, rows: Iterable[tuple[int, Map
         update(Run).where(Run.id == claim.run_id).values(latest_metrics={**before, **latest}, version=Run.version + 1)
     )
     touch_job(session, claim.job_id)
+    return desired
+
+
+def report_spending(session: Session, claim: Claim, usd: float) -> Desired:
+    """Says what the servers that the run asks have cost in all so far; what is new is put down to this month."""
+    desired = _guarded(session, claim)
+    record_spending(session, claim.project_id, claim.run_id, usd)
     return desired
 
 

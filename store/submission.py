@@ -17,6 +17,7 @@ from store.models.job import Experiment, Job
 from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
 from store.naming import settled
+from store.quotas import admit, admit_spending
 from store.reuse import content_hash, copy_results, finished_run
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
@@ -31,9 +32,11 @@ def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
+        Conflict: the project is archived, or a quota of it is used up.
     """
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
+    admit(session)
     return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
 
 
@@ -52,8 +55,9 @@ def submit_experiment(
         cloned_from: the experiment that this one is a changed copy of.
 
     Raises:
-        Invalid: as for `submit_job`.
+        Invalid, Conflict: as for `submit_job`.
     """
+    admit(session)
     if document is None:
         document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
     experiment = Experiment(
@@ -168,7 +172,8 @@ def _submit(
             }
             reused[run_id] = twin.id
             happenings.append(state_event(run_id, job.id, seed, 0, RunState.SUCCEEDED, reason))
-    session.execute(insert(Run), runs)
+    cap = admit_spending(session, spec.config, len(runs) - len(reused), f"{pointer}/config")
+    session.execute(insert(Run), [run | {"spending_cap": cap} for run in runs])
     if edges:
         session.execute(insert(RunDependency), edges)
     message = f"{spec.kind} job {spec.name} with {len(runs)} run{'s' if len(runs) > 1 else ''}"

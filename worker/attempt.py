@@ -254,6 +254,8 @@ class SupervisedAttempt:
             queue.report_progress(session, claim, *batch.progress)
         if batch.metrics:
             queue.append_metrics(session, claim, batch.metrics)
+        if batch.spent is not None:
+            queue.report_spending(session, claim, batch.spent)
         for manifest in batch.checkpoints:
             queue.record_checkpoint(session, claim, self._state_row(manifest))
         for level, message in batch.messages:

@@ -4,7 +4,7 @@ from store.models.access import ApiKey, IdempotencyKey, Session
 from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
-from store.models.project import Project
+from store.models.project import AuditEntry, Project, Spending
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
 from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
@@ -13,6 +13,7 @@ __all__ = [
     "Alias",
     "ApiKey",
     "Attempt",
+    "AuditEntry",
     "Base",
     "Checkpoint",
     "Completion",
@@ -29,5 +30,6 @@ __all__ = [
     "Run",
     "RunDependency",
     "Session",
+    "Spending",
     "Worker",
 ]
