@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from store.errors import InvalidRows, RowProblem
+from store.objects import DATA, object_store
 from store.settings import Settings
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -62,6 +63,7 @@ def keep_rows(
 
     Raises:
         InvalidRows: the file or some of its rows are wrong; names the first of them by number.
+        StoreUnavailable: the object store did not take them.
     """
     problems: list[RowProblem] = []
     columns: dict[str, None] = {}
@@ -100,6 +102,8 @@ def keep_rows(
         admit(rows)
         kept.chmod(0o640)
         kept.replace(settings.data / relative)
+        if (store := object_store(settings)) is not None:
+            store.put(settings.data / relative, f"{DATA}/{relative}")
     finally:
         kept.unlink(missing_ok=True)
     return rows
