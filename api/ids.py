@@ -27,4 +27,6 @@ _NAMES = {
     "ds": "data set",
     "wrk": "worker",
     "key": "API key",
+    "prj": "project",
+    "aud": "audit entry",
 }

@@ -143,13 +143,13 @@ def waits(session: Session, runs: Iterable[Run]) -> dict[UUID, str]:
         used = usage[project.id]
         if project.max_running_runs is not None and used.running_runs >= project.max_running_runs:
             reasons[run.id] = (
-                f"waits: the project {project.name} has {used.running_runs} live runs, and its max_running_runs is "
-                f"{project.max_running_runs}"
+                f"waits: the project {project.name} has {used.running_runs} of the {project.max_running_runs} "
+                "live runs that its quota max_running_runs allows"
             )
         elif project.max_gpu_slots is not None and 0 < run.num_gpus > project.max_gpu_slots - used.gpu_slots:
             reasons[run.id] = (
-                f"waits: needs {run.num_gpus} GPUs; the project {project.name} holds {used.gpu_slots}, and its "
-                f"max_gpu_slots is {project.max_gpu_slots}"
+                f"waits: needs {run.num_gpus} GPUs, and the project {project.name} holds {used.gpu_slots} of the "
+                f"{project.max_gpu_slots} that its quota max_gpu_slots allows"
             )
     return reasons
 

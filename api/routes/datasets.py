@@ -60,7 +60,7 @@ def create(
         admit_rows(session, rows)
         row, is_new = Datasets(session).add_version(name, upload.format, rows)
         found = view(row)
-        return Reply(201, found, location=f"/v1/datasets/{found.id}") if is_new else Reply(200, found)
+        return Reply(201, found, location=f"/v1/datasets/{found.id}") if is_new else Reply(200, found, is_change=False)
 
     return upload.once.run(work)
 
