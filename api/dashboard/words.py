@@ -195,6 +195,7 @@ FILTERS = {
     "exactly": exactly,
     "ago": ago,
     "until": between,
+    "span": span,
     "took": took,
     "done": done,
     "all_runs": all_runs,

@@ -15,6 +15,7 @@ from store.database import database_time
 from store.errors import Conflict, NotFound
 from store.ids import encode_id
 from store.models.dataset import Dataset
+from store.quotas import admit_rows
 from store.repositories.paging import Order, Page, keyset_page
 from store.settings import Settings
 from store.uploads import Format, Rows
@@ -56,11 +57,15 @@ class Datasets:
                 query = query.where(column == value)
         return keyset_page(self._session, query, Dataset.id, limit=limit, after=after, before=before, order=order)
 
-    def add_version(self, name: str, form: Format, rows: Rows) -> tuple[Dataset, bool]:
+    def add_version(self, name: str, form: Format, rows: Rows, origin: dict[str, Any]) -> tuple[Dataset, bool]:
         """The next version of a data set, and True; the newest one and False where its rows are equal.
 
+        Args:
+            origin: see `Dataset.origin`.
+
         Raises:
-            Conflict: others added versions of the same name all the time.
+            Conflict: others added versions of the same name all the time; the project is archived; or these rows
+                would exceed its storage.
         """
         project_id = project_of(self._session)
         versions = select(Dataset).where(Dataset.project_id == project_id, Dataset.name == name)
@@ -69,6 +74,7 @@ class Datasets:
             last = self._session.scalar(newest)
             if last is not None and last.sha256 == rows.sha256:
                 return last, False
+            admit_rows(self._session, rows)
             dataset = Dataset(
                 project_id=project_id,
                 name=name,
@@ -79,6 +85,7 @@ class Datasets:
                 num_rows=rows.num_rows,
                 size_bytes=rows.size_bytes,
                 columns=rows.columns,
+                origin=origin,
                 created_at=database_time(self._session),
             )
             try:
