@@ -5,6 +5,8 @@ Requests are confined (`Database.confined`), workers and reconcilers are not. A 
 of a run or job, which is looked up first.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -26,6 +28,17 @@ def confine(session: Session, project_id: UUID) -> None:
 def release(session: Session) -> None:
     """Lets the session see the rows of all projects; what it adds is still its project's."""
     session.info[_IS_RELEASED] = True
+
+
+@contextmanager
+def released(session: Session) -> Iterator[None]:
+    """Lets the session see the rows of all projects for the time of a `with`."""
+    before = session.info.get(_IS_RELEASED, False)
+    session.info[_IS_RELEASED] = True
+    try:
+        yield
+    finally:
+        session.info[_IS_RELEASED] = before
 
 
 def project_of(session: Session) -> UUID:

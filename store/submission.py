@@ -16,7 +16,7 @@ from store.ids import decode_id, encode_id, new_id
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
-from store.naming import settled
+from store.naming import check_data, settled
 from store.quotas import admit, admit_spending
 from store.reuse import content_hash, copy_results, finished_run
 from store.settings import Settings
@@ -195,6 +195,7 @@ def _checked_input(
             model_directory(settings, reference.value)
         elif reference.scheme == "data":
             data_file(settings, reference.value)
+            check_data(session, reference.value)
         elif reference.scheme == "dataset":
             resolve_reference(session, settings, reference, seed=0, experiment_id=None)
         elif reference.scheme == "checkpoint-id":

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from api import result_schemas, schemas, service_schemas
+from api.project_schemas import AuditEntryRead, ProjectRead
 from api.transport import ApiFailure, Call
 
 T = TypeVar("T", bound=BaseModel)
@@ -19,6 +20,8 @@ _KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "ckpt": ("/v1/checkpoints", schemas.CheckpointRead),
     "res": ("/v1/results", result_schemas.ResultRead),
     "ds": ("/v1/datasets", service_schemas.DatasetRead),
+    "prj": ("/v1/projects", ProjectRead),
+    "aud": ("/v1/audit_entries", AuditEntryRead),
     "wrk": ("/v1/workers", service_schemas.WorkerRead),
 }
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "quarantined"})

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, data, lists, overview, reference, signing
+from api.dashboard import analysis, data, lists, overview, reference, settings, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
@@ -189,4 +189,5 @@ router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
 router.include_router(reference.router)
+router.include_router(settings.router)
 router.include_router(signing.router)

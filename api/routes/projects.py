@@ -19,7 +19,7 @@ from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
 from api.project_schemas import ProjectRead, QuotasRead, UsageRead
 from lco.config import Config
-from store.confinement import release
+from store.confinement import released
 from store.errors import NotFound
 from store.ids import encode_id
 from store.models.project import DEFAULT_PROJECT_ID, Project
@@ -60,8 +60,8 @@ class ProjectPatch(_Quotas):
 def shown(session: Session, rows: Iterable[Project]) -> list[ProjectRead]:
     """Projects with what they use, for the wire."""
     found = list(rows)
-    release(session)  # who may see a project may see what it uses
-    usage = Projects(session).usage([row.id for row in found])
+    with released(session):  # who may see a project may see what it uses
+        usage = Projects(session).usage([row.id for row in found])
     return [
         ProjectRead(
             id=encode_id("prj", row.id),

@@ -22,6 +22,8 @@ BODIES: dict[str, Any] = {
     "PUT /v1/aliases/{name}": {"checkpoint": "ckpt_" + "0" * 26},
     "PATCH /v1/projects/{prj_id}": {"max_running_runs": 1},
     "POST /v1/experiments/{exp_id}/clone": {},
+    "POST /v1/datasets/{ds_id}/splits": {"parts": {"train": 0.5}},
+    "POST /v1/runs/{run_id}/outputs/{name}/dataset": {"name": "rows"},
 }
 SHARED = {"wrk", "benchmark", "name"}
 """What stands in paths and is no project's: workers and benchmarks; a name is looked up in one's own project."""
@@ -30,7 +32,7 @@ SHARED = {"wrk", "benchmark", "name"}
 @pytest.fixture
 def other(database: Database) -> Project:
     """A second project."""
-    project = Project(id=new_id(), name="other")
+    project = Project(id=new_id(), name="second")
     with database.write() as session:
         session.add(project)
     return project
@@ -43,21 +45,25 @@ def theirs(make_key: Callable[..., str], other: Project) -> dict[str, str]:
 
 
 @pytest.fixture
-def ours(http: TestClient, database: Database, job: dict[str, Any]) -> dict[str, str]:
+def ours(http: TestClient, app: FastAPI, database: Database, job: dict[str, Any]) -> dict[str, str]:
     """An id of each kind of object of the default project, by prefix."""
-    filled = fill(database)
+    filled = fill(database, app.state.settings)
     evaluation, policy = filled.runs["measure-lco", 0], filled.runs["sft", 0]
     checkpoint = Checkpoint(
         run_id=decode_id("run", policy), attempt=1, kind="model", step=1, path="x", manifest_sha256="0", size_bytes=1
     )
     with database.write() as session:
         session.add(checkpoint)
-        result, key = session.scalars(select(Result.id)).first(), session.scalars(select(ApiKey.id)).first()
+        result, key = (
+            session.scalars(select(Result.id)).first(),
+            session.scalars(select(ApiKey.id).where(ApiKey.project_id == DEFAULT_PROJECT_ID)).first(),
+        )
     http.post("/v1/jobs", json=job)
     with database.read() as session:
-        entry = session.scalars(select(AuditEntry.id)).one()
+        ours = AuditEntry.project_id == DEFAULT_PROJECT_ID
+        entry = session.scalars(select(AuditEntry.id).where(ours)).first()
     rows = http.post("/v1/datasets?name=mine", content=b'{"a": 1}\n', headers={"Content-Type": "application/jsonl"})
-    assert result is not None and key is not None
+    assert result is not None and key is not None and entry is not None
     return {
         "exp": filled.experiment,
         "job": filled.jobs["sft"],
@@ -80,11 +86,11 @@ def test_every_route_answers_for_a_foreign_id_what_it_answers_for_an_unknown_one
     seen = set()
     for method, template, _ in operations(app):
         names = {match[1] for match in re.finditer(r"{(\w+?)(?:_id)?}", template)}
-        if not names or names & SHARED:
+        if names <= SHARED:
             continue
-        seen |= names
-        foreign = re.sub(r"{(\w+?)(_id)?}", lambda match: ours[match[1]], template)
-        unknown = re.sub(r"{(\w+?)(_id)?}", lambda match: f"{ours[match[1]].partition('_')[0]}_{'7' * 26}", template)
+        seen |= names - SHARED
+        foreign = path_of(template, ours)
+        unknown = path_of(template, {name: f"{text.partition('_')[0]}_{'7' * 26}" for name, text in ours.items()})
         body = BODIES.get(f"{method} {template}")
         answers = [http.request(method, path, json=body, headers=theirs) for path in (foreign, unknown)]
         what = (method, template, answers[0].text[:300])
@@ -96,6 +102,10 @@ def test_every_route_answers_for_a_foreign_id_what_it_answers_for_an_unknown_one
         assert told[0] == told[1], what
     assert seen == ours.keys(), "a kind of id is in no path, or was not tried"
     assert contents(database) == before
+
+
+def path_of(template: str, ids: dict[str, str]) -> str:
+    return re.sub(r"{(\w+?)(_id)?}", lambda match: ids.get(match[1], "completions"), template)
 
 
 def contents(database: Database) -> dict[str, list[Any]]:
@@ -153,6 +163,12 @@ def test_foreign_inputs_and_names_are_unknown(
                 [error | {"message": error["message"].replace(value, "?")} for error in answer.json()["errors"]]
             )
         assert told[0] == told[1]
+    (rows,) = http.get("/v1/datasets?name=mine").json()["data"]
+    for name, status in ((rows["sha256"], 422), ("0" * 64, 422)):
+        config = {"policy": {"name": "llama"}, "prompts": {"name": "jsonl", "path": f"data:datasets/{name}.jsonl"}}
+        answer = http.post("/v1/jobs", json={**job, "config": config}, headers=theirs)
+        assert answer.status_code == status, answer.text
+        assert "there is no data file" in answer.json()["detail"], answer.text
     wrong = http.put("/v1/aliases/mine", json={"checkpoint": ours["ckpt"]}, headers=theirs)
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/checkpoint")
     assert http.get("/v1/aliases/best", headers=theirs).status_code == 404

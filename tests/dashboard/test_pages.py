@@ -13,7 +13,8 @@ from store.states import RunState
 from tests.dashboard.conftest import Site
 from tests.dashboard.filling import HOSTILE, Filled
 
-LISTS = ["/", "/experiments", "/jobs", "/results", "/datasets", "/workers"]
+SETTINGS = ["/settings", "/settings/projects", "/settings/audit"]
+LISTS = ["/", "/experiments", "/jobs", "/results", "/datasets", "/workers", *SETTINGS]
 
 
 class Markup(HTMLParser):
