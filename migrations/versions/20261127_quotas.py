@@ -10,7 +10,7 @@ depends_on = None
 
 IS_QUEUED = sa.text("state = 'queued'")
 IS_LIVE = sa.text("state IN ('leased', 'running', 'stopping')")
-ORDER = ["queue", sa.text("priority DESC"), "available_at", "id"]
+ORDER: list[str | sa.TextClause] = ["queue", sa.text("priority DESC"), "available_at", "id"]
 
 
 def upgrade() -> None:

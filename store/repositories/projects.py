@@ -133,16 +133,16 @@ class Projects:
         usage = {project_id: Usage() for project_id in project_ids}
         wanted = list(usage)
         runs = (
-            select(Run.project_id, Run.state, func.count().label("count"), func.sum(Run.num_gpus).label("gpus"))
+            select(Run.project_id, Run.state, func.count().label("number"), func.sum(Run.num_gpus).label("gpus"))
             .where(Run.project_id.in_(wanted), Run.state.in_([*LIVE, RunState.QUEUED]))
             .group_by(Run.project_id, Run.state)
         )
         for row in self._session.execute(runs):
             found = usage[row.project_id]
             if row.state == RunState.QUEUED:
-                found.queued_runs += row.count
+                found.queued_runs += row.number
             else:
-                found.running_runs += row.count
+                found.running_runs += row.number
                 found.gpu_slots += row.gpus
         for project_id, size in self._stored(wanted):
             usage[project_id].storage_bytes += size
