@@ -7,12 +7,13 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, projects
+from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, projects, rewards
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, maintenance, jobs, keys, projects, models, datasets, checkpoints)
+_GROUPS = (platform, maintenance, jobs, keys, projects, models, datasets, checkpoints, rewards)
 """Modules that add commands, in the order of the help."""
 
 
@@ -47,7 +48,9 @@ def _module_of(given: Sequence[str]) -> str:
     command, *rest = given
     if command == "evaluate" and (not rest or any(a.startswith(("--b", "-h", "--h")) for a in rest)):
         return "evaluation.command"  # options; else a configuration file and a run directory
-    if command == "compare" and rest and not rest[0].startswith(("exp_", "-")):
+    if command == "sample" and rest and Path(rest[0]).is_dir():
+        return "evaluation.sample_command"
+    if command == "compare" and rest and not rest[0].startswith(("exp_", "run_", "ckpt_", "-")):
         return "evaluation.comparison"
     return STAGES.get(command) or TOOLS.get(command, ("",))[0]
 

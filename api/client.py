@@ -16,14 +16,15 @@ from api.clients.overview import AsyncOverview, Overview
 from api.clients.projects import AsyncProjects, Projects
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
+from api.clients.rewards import AsyncRewards, Rewards
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Access, Projects, Overview):
+class Client(Jobs, Registry, Results, Rewards, Access, Projects, Overview):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncAccess, AsyncProjects, AsyncOverview):
+class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncRewards, AsyncAccess, AsyncProjects, AsyncOverview):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

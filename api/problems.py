@@ -32,7 +32,7 @@ PROBLEMS = {
     "not_found": "There is no such object, or nothing at this path.",
     "not_migrated": "The database is not at the newest migration: run `lco migrate`.",
     "not_yours": "The run belongs to another attempt.",
-    "object_store_unavailable": "The object store does not answer now. Retry after the seconds in `Retry-After`.",
+    "object_store_unavailable": "The object store of LCO_ARTIFACT_STORE does not answer. Retry after `Retry-After`.",
     "operator_only": "Projects are managed with an admin key of the default project.",
     "overloaded": "Too many requests at once. Retry after the seconds in `Retry-After`.",
     "project_archived": "The project is archived: what it has can be read, nothing new is taken.",

@@ -11,12 +11,12 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import httpcore2
 import httpx2
 
-from evaluation.endpoint_config import EndpointConfig, origin_of
+from lco.endpoint_config import origin_of
 
 _SENT_HEADERS = frozenset({"host", "content-type", "content-length", "accept", "connection"})
 _CONNECT_SECONDS = 15.0
@@ -35,10 +35,26 @@ class ForbiddenAddress(httpx2.RequestError):
     """The configuration leads to an address that no request goes to."""
 
 
+class Server(Protocol):
+    """The server that requests go to, and how much of it."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+
+    @property
+    def max_response_bytes(self) -> int:
+        """Longest reply."""
+
+    @property
+    def max_concurrency(self) -> int:
+        """Connections at a time."""
+
+
 class Transport(httpx2.BaseTransport):
     """Sends requests to one origin and reads their replies whole. Thread-safe."""
 
-    def __init__(self, config: EndpointConfig, key_header: tuple[str, str] | None) -> None:
+    def __init__(self, config: Server, key_header: tuple[str, str] | None) -> None:
         self._origin, self._key_header = config.origin, key_header
         self._max_bytes = config.max_response_bytes
         self._deadline = threading.local()

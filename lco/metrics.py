@@ -172,6 +172,12 @@ METRICS: dict[str, Metric] = {
         "",
         "`qa-feedback` reward, an iteration's first",
     ),
+    "train/num_unrewarded": Metric(
+        "Without a reward",
+        "completions of the iteration that got no reward because our side failed; they are left out of the step",
+        "",
+        "an iteration's first, where there are any",
+    ),
     "train/zero_std_groups": Metric(
         "Groups of one reward",
         "share of groups whose completions all have one reward: no group-normalised advantage",

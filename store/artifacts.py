@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lco.manifest import read_manifest
+from store.claims import Claim
 from store.confinement import confine
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id
@@ -22,7 +23,6 @@ from store.models.dataset import Dataset
 from store.models.record import Checkpoint
 from store.naming import dataset_version
 from store.objects import DATA, is_here, object_store
-from store.queue import Claim
 from store.settings import Settings
 from store.sources import serving_run, source_job_id, spec_of
 from store.specs import Reference, references, replaced

@@ -1,12 +1,13 @@
 """Settings of the platform, read once from `LCO_*` environment variables."""
 
 import os
+import re
 from pathlib import Path
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from evaluation.endpoint_config import key_variable, origin_of
 from lco.config import Config
+from lco.endpoint_config import key_variable, origin_of
 
 
 class Settings(Config):
@@ -46,8 +47,11 @@ class Settings(Config):
     queues: str = ""
     """Queues a worker serves, comma-separated; empty for `lco.cpu`, and `lco.gpu` where it has GPUs."""
     endpoints: str = ""
-    """Servers that evaluations may ask, comma-separated: `ORIGIN` or `ORIGIN=VARIABLE`, where the key in the worker's
-    VARIABLE goes there and nowhere else: `https://api.openai.com=OPENAI_API_KEY`. Empty: none."""
+    """Servers that evaluations and rewards may ask, comma-separated: `ORIGIN` or `ORIGIN=VARIABLE`, where the key in
+    the worker's VARIABLE goes there and nowhere else: `https://api.openai.com=OPENAI_API_KEY`. Empty: none."""
+    rewards: str = ""
+    """Python functions that training jobs may name as `python` rewards, comma-separated:
+    `NAME=package.module:function`, importable where the workers run. Empty: none."""
     lease_seconds: PositiveFloat = 20.0
     """Silence of a heartbeat counter after which an attempt is lost, on the reaper's own clock."""
     beat_seconds: PositiveFloat = 2.0
@@ -127,6 +131,17 @@ class Settings(Config):
         """Each server that evaluations may ask, by its origin, with the variables whose keys may go there."""
         return _endpoint_keys(self.endpoints)
 
+    @field_validator("rewards")
+    @classmethod
+    def _rewards_are_declared(cls, text: str) -> str:
+        _declared_rewards(text)
+        return text
+
+    @property
+    def declared_rewards(self) -> dict[str, str]:
+        """Names of functions that jobs may be rewarded by, with where they are."""
+        return _declared_rewards(self.rewards)
+
     @property
     def label_list(self) -> list[str]:
         """Labels that a worker offers."""
@@ -155,6 +170,18 @@ def _endpoint_keys(text: str) -> dict[str, frozenset[str]]:
         except ValueError as error:
             raise ValueError(f"LCO_ENDPOINTS: entry {number} {error}") from None
         found[origin] = found.get(origin, frozenset()) | names
+    return found
+
+
+def _declared_rewards(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, item in enumerate(_items(text), start=1):
+        name, _, place = item.partition("=")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) or not re.fullmatch(r"[\w.]+:\w+", place):
+            raise ValueError(f"LCO_REWARDS: entry {number} is not NAME=package.module:function")
+        if name in found:
+            raise ValueError(f"LCO_REWARDS: {name} stands twice")
+        found[name] = place
     return found
 
 

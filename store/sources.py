@@ -24,6 +24,7 @@ GIVES = {
     "pairs": frozenset({"data"}),
     "evaluation": frozenset({"completions"}),
     "score": frozenset[str](),
+    "sample": frozenset[str](),
 }
 """What the output of a kind of job can be an input as."""
 

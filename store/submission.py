@@ -19,6 +19,7 @@ from store.models.run import Run, RunDependency
 from store.naming import check_data, settled
 from store.quotas import admit, admit_spending
 from store.reuse import content_hash, copy_results, finished_run
+from store.reward_trials import check_functions
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
@@ -102,6 +103,7 @@ def _submit(
     method = method_of(spec)
     spec = settled(session, spec, pointer)
     check_endpoints(settings, spec.config, f"{pointer}/config")
+    check_functions(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
         here = f"{pointer}/config/" + "/".join(reference.pointer)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from lco.manifest import Manifest, read_manifest, sync_directory, write_durably
 from store import artifacts, queue
+from store.claims import Claim
 from store.database import Database
 from store.endpoints import key_variables
 from store.errors import Invalid, NotYours
@@ -62,7 +63,7 @@ class SupervisedAttempt:
         settings: Settings,
         database: Database,
         kinds: Mapping[str, Kind],
-        claim: queue.Claim,
+        claim: Claim,
         hold: Hold,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
@@ -251,6 +252,7 @@ class SupervisedAttempt:
                 messages=[("warning", f"records were left out: {type(error).__name__}")],
                 progress_bytes=batch.progress_bytes,
                 log_bytes=batch.log_bytes,
+                rollout_bytes=batch.rollout_bytes,
             )
             with self._database.write() as session:
                 self._write_batch(session, refused, process)
@@ -269,6 +271,8 @@ class SupervisedAttempt:
             queue.append_metrics(session, claim, batch.metrics)
         if batch.spent is not None:
             queue.report_spending(session, claim, batch.spent)
+        if batch.rollouts:
+            queue.append_rollouts(session, claim, batch.rollouts)
         for manifest in batch.checkpoints:
             queue.record_checkpoint(session, claim, self._state_row(manifest))
             self._publisher.offer(manifest.directory)

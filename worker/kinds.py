@@ -91,4 +91,5 @@ KINDS: dict[str, Kind] = {
     "train": Kind("lco.train", collect_model),
     "evaluation": Kind("evaluation.run", collect_results),
     "score": Kind("evaluation.score", collect_score),
+    "sample": Kind("evaluation.sample", collect_nothing),
 }

@@ -19,7 +19,7 @@ class Section:
 SECTIONS = (
     Section("/", "Overview"),
     Section("/experiments", "Experiments"),
-    Section("/jobs", "Jobs", ("runs",)),
+    Section("/jobs", "Jobs", ("runs", "compare")),
     Section("/results", "Results", ("scores",)),
     Section("/checkpoints", "Checkpoints", ("sample",)),
     Section("/datasets", "Data sets"),

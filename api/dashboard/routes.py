@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, data, lists, overview, reference, settings, signing
+from api.dashboard import analysis, comparing, data, lists, overview, reference, rollouts, samples, settings, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
@@ -17,7 +17,7 @@ from api.dependencies import DatabaseDep
 from api.ids import parse_id
 from store.ids import encode_id
 from store.repositories.jobs import Experiments
-from store.repositories.records import Events, Results
+from store.repositories.records import Checkpoints, Events, Results
 from store.repositories.runs import Runs
 from store.states import RunState
 
@@ -101,6 +101,8 @@ def run(
         rows = Results(session).completions(identifier, _COMPLETIONS, after, verdict=verdict or None)
         rivals = _rivals(session, found) if rows.rows else []
         completions = [result_views.completion(row) for row in rows.rows]
+        published = Checkpoints(session).page(1, run_id=identifier, kind="model").rows
+        sampled = rollouts.newest(session, identifier) if found.kind == "train" else []
         parent = _parent(session, its_job)
     next_page = _completions_address(found.id, verdict, rows.rows[-1].position) if rows.has_more else None
     return page(
@@ -117,6 +119,8 @@ def run(
         has_completions=found.kind == "evaluation",
         completions=completions,
         rivals=rivals,
+        rollouts=rollouts.groups(sampled),
+        published=encode_id("ckpt", published[0].id) if published else None,
         filtered=bool(verdict),
         verdicts=[
             {
@@ -188,6 +192,9 @@ router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(comparing.router)
 router.include_router(reference.router)
+router.include_router(rollouts.router)
+router.include_router(samples.router)
 router.include_router(settings.router)
 router.include_router(signing.router)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from api.dashboard.tokens import number as signed_number
+from api.dashboard.tokens import strongest
 from api.figures import figure
 from api.result_schemas import Unit
 from api.schemas import JobNode, Progress, RunSummary
@@ -188,6 +190,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "number": number,
     "signed": signed,
     "chance": chance,
     "num_over": num_over,
@@ -202,5 +205,7 @@ FILTERS = {
     "told": told,
     "pretty": pretty,
     "singular": singular,
+    "strongest": strongest,
+    "signed_number": signed_number,
 }
 """Every filter that the templates may use, by name."""

@@ -13,6 +13,7 @@ from api.dependencies import DatabaseDep, SettingsDep
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
+from api.reward_checks import check_submitted
 from api.routes.verbs import add_verbs
 from store import control
 from store.repositories.jobs import Jobs
@@ -25,14 +26,17 @@ JobStatus = Annotated[
     str | None, Query(pattern="^(queued|running|paused|succeeded|failed|cancelled)$", description="Only this status.")
 ]
 JobKind = Annotated[
-    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score)$", description="Only this kind.")
+    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score|sample)$", description="Only this kind.")
 ]
 
 
 @router.post("", operation_id="jobs.create", status_code=201, response_model=schemas.JobRead)
 @requires("write")
-def create(spec: Annotated[Any, Depends(Body(JobSpec, toml=True))], settings: SettingsDep, once: OnceDep) -> Response:
-    """Submits a job: one run per seed."""
+def create(
+    spec: Annotated[Any, Depends(Body(JobSpec, toml=True))], database: DatabaseDep, settings: SettingsDep, once: OnceDep
+) -> Response:
+    """Submits a job: one run per seed. A training job's reward is tried on a few of its prompts first."""
+    check_submitted(database, settings, [("", spec)])
 
     def work(session: Session) -> Reply:
         job = submit_job(session, spec, settings)

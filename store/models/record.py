@@ -41,6 +41,36 @@ class Metric(Base):
     attempt: Mapped[int]
 
 
+class Rollout(Base):
+    """One rollout of a training run that is kept for people to read; written again by a resumed attempt, the same."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    iteration: Mapped[int] = mapped_column(primary_key=True)
+    """From 0."""
+    position: Mapped[int] = mapped_column(primary_key=True)
+    """Place among the iteration's completions, the group of a prompt side by side."""
+    attempt: Mapped[int]
+    prompt_id: Mapped[ShortText]
+    prompt: Mapped[str]
+    reference: Mapped[str]
+    num_tokens: Mapped[int]
+    """Of the whole completion; as many or fewer are kept."""
+    is_truncated: Mapped[bool]
+    reward: Mapped[float | None] = mapped_column(Float)
+    """null where our side failed to give one."""
+    is_correct: Mapped[bool | None]
+    """null where nothing says."""
+    parts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What the reward is made of, by name."""
+    pieces: Mapped[list[Any]]
+    """Text of each token."""
+    advantages: Mapped[list[Any]]
+    logprobs: Mapped[list[Any]]
+
+
 class LogChunk(Base):
     """A piece of a run's standard output and error."""
 

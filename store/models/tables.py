@@ -5,7 +5,7 @@ from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.project import AuditEntry, Project, Spending
-from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
+from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
 from store.models.run import Attempt, Run, RunDependency
 from store.models.worker import Worker
 
@@ -27,6 +27,7 @@ __all__ = [
     "Metric",
     "Project",
     "Result",
+    "Rollout",
     "Run",
     "RunDependency",
     "Session",

@@ -27,6 +27,7 @@ from store.models.tables import (
     LogChunk,
     Metric,
     Result,
+    Rollout,
     Run,
     RunDependency,
     Worker,
@@ -91,6 +92,11 @@ class Filled:
             "prj_id": self.projects,
         }
 
+    def queries(self) -> dict[str, list[str]]:
+        """As `QUERIES`, with ids in them."""
+        some = [self.runs[place] for place in (("lco", 1), ("measure-lco", 0), ("measure-sft", 0))]
+        return {"/compare": [f"?ids={some[0]}", f"?ids={','.join(some)}"]}
+
     def addresses(self, routes: Iterable[str]) -> list[str]:
         """The pages of some routes, in their order: every form of each one.
 
@@ -108,7 +114,8 @@ class Filled:
                 route.format(**{name: known[name][0] for name in names} | dict.fromkeys(names[:1], one))
                 for one in choices
             ]
-            found += [*plain, *(plain[0] + query for query in QUERIES.get(route, []))]
+            queries = [*QUERIES.get(route, []), *self.queries().get(route, [])]
+            found += [*plain, *(plain[0] + query for query in queries)]
         return found
 
     def pages(self) -> list[str]:
@@ -120,6 +127,12 @@ class Filled:
             f"/experiments/{self.experiment}/stability",
             f"/experiments/{self.experiment}/stability?kind=sft",
             f"/experiments/{self.experiment}/compare",
+            f"/runs/{self.runs['lco', 0]}/rollouts",
+            f"/runs/{self.runs['lco', 1]}/rollouts?iteration=0",
+            f"/runs/{self.runs['grpo', 0]}/rollouts",
+            f"/sample/{self.jobs['ask']}",
+            f"/sample?again={self.jobs['ask']}",
+            f"/compare{self.queries()['/compare'][1]}",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
@@ -209,8 +222,18 @@ class _Filler:
                 for needed in needs:
                     self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
                 self._leave(job, run, experiment.id)
+        self._ask(filled)
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
         return filled
+
+    def _ask(self, filled: Filled) -> None:
+        """A sampling of two policies, under way."""
+        config = {"policies": [{"policy": "model:a", "label": HOSTILE[:100]}, {"policy": "model:b"}]}
+        config |= {"prompts": [HOSTILE, "two"], "decodings": ["greedy", "t1.0"]}
+        spec = {"kind": "sample", "name": "ask", "config": config}
+        job = self._add(Job(name="ask", kind="sample", method="ask", spec=spec, status="running"))
+        run = self._add(self._run(job, 0, RunState.RUNNING))
+        filled.jobs["ask"], filled.runs["ask", 0] = encode_id("job", job.id), encode_id("run", run.id)
 
     def _run(self, job: Job, seed: int, state: RunState) -> Run:
         is_begun = state not in (RunState.QUEUED, RunState.BLOCKED, RunState.PAUSED, RunState.LEASED)
@@ -253,8 +276,24 @@ class _Filler:
                     self.session.add(Metric(run_id=run.id, key=key, step=step, value=value, attempt=1))
         if job.kind in ("sft", "dpo", "train") and run.state == RunState.SUCCEEDED:
             self._keep(job, run)
+        if job.kind == "train":
+            self._sample(run)
         if job.kind == "evaluation" and run.state == RunState.SUCCEEDED:
             self._measure(job, run, experiment_id)
+
+    def _sample(self, run: Run) -> None:
+        """Rollouts of two iterations: hostile text, a line end, a token without text, a reward that is missing."""
+        for iteration in (0, 10):
+            for position in range(3):
+                pieces = [HOSTILE, "\n", " 12", ""]
+                self._add(
+                    Rollout(
+                        run_id=run.id, iteration=iteration, position=position, attempt=1, prompt_id="p",
+                        prompt=f"{iteration} {HOSTILE}", reference=HOSTILE, num_tokens=9, is_truncated=position == 1,
+                        reward=None if position == 2 else 0.5, is_correct=position == 0, parts={HOSTILE[:40]: 0.25},
+                        pieces=pieces, advantages=[-1.5, 0.0, 0.75, None], logprobs=[-0.01, -1.0, -4.0, None],
+                    )
+                )  # fmt: skip
 
     def _keep(self, job: Job, run: Run) -> None:
         """Two checkpoints to resume from, and the published model, which has a name."""
