@@ -126,8 +126,9 @@ def test_no_list_or_page_shows_anything_of_another_project(
         if method != "GET" or "{" in template or template in ("/docs", "/openapi.json", "/metrics"):
             continue
         answer = http.get(template, headers=theirs, params=filters.get(template))
-        assert answer.status_code in (200, 404), (template, answer.text)
-        shown = {found for found in re.findall(r"\b[a-z]+_[0-9a-hjkmnp-tv-z]{26}\b", answer.text)}
+        is_complete = answer.status_code != 422 or template not in filters
+        assert answer.status_code in (200, 404, 422) and is_complete, (template, answer.text)
+        shown = set(re.findall(r"\b[a-z]+_[0-9a-hjkmnp-tv-z]{26}\b", answer.text))
         assert not {found for found in shown - own if not found.startswith("wrk_")}, template
 
 
