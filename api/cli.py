@@ -1,6 +1,7 @@
 """The command line `lco`. This file only parses; what a command needs is imported when it runs: `--help` is quick.
 
-Exit codes: 0 done, 1 the job failed or the API refused, 2 wrong usage or settings, 130 interrupted.
+Exit codes: 0 done, 1 the job failed or the API refused, 2 wrong usage or settings, 130 interrupted. `lco regress` has
+codes of its own.
 """
 
 import argparse
@@ -10,10 +11,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, projects, rewards
+from api.parsers import (
+    checkpoints,
+    datasets,
+    jobs,
+    keys,
+    maintenance,
+    models,
+    platform,
+    projects,
+    rewards,
+    schedules,
+    storage,
+    suites,
+    webhooks,
+)
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, maintenance, jobs, keys, projects, models, datasets, checkpoints, rewards)
+_GROUPS = (
+    platform,
+    maintenance,
+    jobs,
+    keys,
+    projects,
+    models,
+    datasets,
+    checkpoints,
+    rewards,
+    storage,
+    suites,
+    schedules,
+    webhooks,
+)
 """Modules that add commands, in the order of the help."""
 
 

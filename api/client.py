@@ -11,20 +11,36 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 """
 
 from api.clients.access import Access, AsyncAccess
+from api.clients.alerts import Alerts, AsyncAlerts
+from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
 from api.clients.projects import AsyncProjects, Projects
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
 from api.clients.rewards import AsyncRewards, Rewards
+from api.clients.storage import AsyncStorage, Storage
+from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Rewards, Access, Projects, Overview):
+class Client(Jobs, Registry, Storage, Results, Rewards, Access, Projects, Overview, Checks, Suites, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncRewards, AsyncAccess, AsyncProjects, AsyncOverview):
+class AsyncClient(
+    AsyncJobs,
+    AsyncRegistry,
+    AsyncStorage,
+    AsyncResults,
+    AsyncRewards,
+    AsyncAccess,
+    AsyncProjects,
+    AsyncOverview,
+    AsyncChecks,
+    AsyncSuites,
+    AsyncAlerts,
+):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

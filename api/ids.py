@@ -29,4 +29,11 @@ _NAMES = {
     "key": "API key",
     "prj": "project",
     "aud": "audit entry",
+    "mdl": "model",
+    "suite": "suite",
+    "vrd": "verdict",
+    "whk": "webhook endpoint",
+    "dlv": "delivery",
+    "sch": "schedule",
+    "fire": "fire",
 }

@@ -10,7 +10,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 import httpcore2
@@ -61,7 +62,9 @@ class Transport(httpx2.BaseTransport):
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpx2.create_ssl_context(trust_env=False),
             max_connections=config.max_concurrency,
-            network_backend=_Backend(self._deadline, is_plain=config.origin.startswith("http://")),
+            network_backend=CheckedBackend(
+                self._deadline, partial(check_address, is_plain=config.origin.startswith("http://"))
+            ),
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -141,11 +144,16 @@ def _nat64(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(rest) if prefix == int(ipaddress.IPv6Address("64:ff9b::")) >> 32 else None
 
 
-class _Backend(httpcore2.NetworkBackend):
-    """Connects to checked addresses; its streams end at the deadline of the thread that uses them."""
+class CheckedBackend(httpcore2.NetworkBackend):
+    """Connects to checked addresses; its streams end at the deadline of the thread that uses them.
 
-    def __init__(self, deadline: threading.local, *, is_plain: bool) -> None:
-        self._deadline, self._is_plain = deadline, is_plain
+    Args:
+        deadline: `at` is the monotonic time at which the calling thread's request must have ended.
+        check: raises for an address that may not be connected to.
+    """
+
+    def __init__(self, deadline: threading.local, check: Callable[[str], None]) -> None:
+        self._deadline, self._check = deadline, check
         self._inner = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -163,7 +171,7 @@ class _Backend(httpcore2.NetworkBackend):
             raise httpcore2.ConnectError("the host is not known") from error
         addresses = list(dict.fromkeys(str(row[4][0]) for row in rows))
         for address in addresses:
-            check_address(address, is_plain=self._is_plain)
+            self._check(address)
         for address in addresses[:-1]:
             try:
                 return self._connected(address, port, socket_options)

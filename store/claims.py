@@ -13,6 +13,7 @@ from store.effects import settle, state_event
 from store.models.job import Job
 from store.models.run import Attempt, Run
 from store.shares import Line, has_room
+from store.software import software
 from store.states import Desired, RunState
 from store.text import clean_text
 
@@ -131,6 +132,7 @@ def _take(
             dispatcher=dispatcher,
             host=clean_text(host, 128),
             gpus=list(gpus),
+            software=software(),
             started_at=moment,
         )
     )

@@ -3,8 +3,9 @@
 Nothing is sent anywhere and no model is loaded. A pattern is matched in a process that is ended when it takes too long.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 from lco.advantage_config import GaeAdvantage, SparseAdvantage
 from lco.algorithms import TrainConfig
 from lco.config import Config, ExactAnswer, Gsm8k, Jsonl, Prompts, QaFeedback
+from lco.grading.grade import Grade
 from lco.grading.grader import Grader
 from lco.prompts import Prompt, load_prompts
 from lco.reward_config import Numeric, PythonReward, Regex, RemoteReward, RuleReward, StepVerifier, Weighted, parts_of
@@ -25,6 +27,8 @@ from store.settings import Settings
 from store.specs import references
 
 NUM_PROMPTS = 3
+MAX_SECONDS = 10.0
+"""After so long no further completion is tried."""
 AT_START = "is tried when a run starts, before its model is loaded"
 """Why a remote reward has no value here."""
 
@@ -52,8 +56,9 @@ def check_functions(settings: Settings, config: Config, pointer: str) -> None:
 
 
 def tried(reward: Any, trials: Sequence[Trial]) -> list[Graded]:
-    """What a reward says of completions, as far as it can be told here."""
-    found = [_tried_part(part, trials) for part in parts_of(reward)]
+    """What a reward says of completions, as far as it can be told here and in a few seconds."""
+    deadline = time.monotonic() + MAX_SECONDS
+    found = [_tried_part(part, trials, deadline) for part in parts_of(reward)]
     if not isinstance(reward, Weighted):
         return found[0]
     rows = []
@@ -73,33 +78,42 @@ def tried(reward: Any, trials: Sequence[Trial]) -> list[Graded]:
     return rows
 
 
-def _tried_part(reward: Any, trials: Sequence[Trial]) -> list[Graded]:
+def _tried_part(reward: Any, trials: Sequence[Trial], deadline: float) -> list[Graded]:
     if isinstance(reward, RemoteReward | QaFeedback):
         return [Graded(None, None, reason=f"{reward.name} {AT_START}") for _ in trials]  # type: ignore[union-attr]
     assert isinstance(reward, RuleReward)
-    if getattr(reward, "comparison", "exact") == "math" and isinstance(reward, ExactAnswer):
+    with _judge_of(reward) as graded:
+        return [graded(one) if time.monotonic() < deadline else _LATE for one in trials]
+
+
+@contextmanager
+def _judge_of(reward: RuleReward) -> Iterator[Callable[[Trial], Graded]]:
+    """What grades by a rule; its processes end with it."""
+    if isinstance(reward, ExactAnswer) and reward.comparison == "math":
         with Grader(num_workers=1) as grader:
-            grades = [grader.grade(one.completion, one.reference, reward.extraction) for one in trials]
-        return [
-            Graded(
-                None if grade.value is None else reward.correct if grade.is_correct else reward.incorrect,
-                None if grade.value is None else grade.is_correct,
-                is_timed_out=grade.verdict == "timeout",
-                reason=grade.reason if grade.value is None else None,
-            )
-            for grade in grades
-        ]
+            yield lambda one: _graded(reward, grader.grade(one.completion, one.reference, reward.extraction))
+        return
     with closing(Rule(reward)) as rule:
-        rows = []
-        for one in trials:
+
+        def by_rule(one: Trial) -> Graded:
             prompt = Prompt("trial", one.prompt, one.reference)
             try:
                 rule.check(prompt)
-                pieces = [*one.completion, ""]  # a character a token, and the end
-                rows.append(rule.reward(prompt, one.completion, pieces))
+                return rule.reward(prompt, one.completion, [*one.completion, ""])  # a character a token, and the end
             except ValueError as error:
-                rows.append(Graded(None, None, reason=str(error)))
-        return rows
+                return Graded(None, None, reason=str(error))
+
+        yield by_rule
+
+
+def _graded(reward: ExactAnswer, grade: Grade) -> Graded:
+    if grade.value is None:
+        return Graded(None, None, reason=grade.reason)
+    is_timed_out = grade.verdict == "timeout"
+    return Graded(reward.correct if grade.is_correct else reward.incorrect, grade.is_correct, is_timed_out=is_timed_out)
+
+
+_LATE = Graded(None, None, reason=f"was not tried: those before took more than {MAX_SECONDS:g} s")
 
 
 def prompts_to_try(session: Session, settings: Settings, config: TrainConfig) -> list[Prompt] | None:

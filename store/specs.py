@@ -17,7 +17,8 @@ from evaluation.config import EvalConfig
 from evaluation.sample_config import SampleConfig, SampleTask
 from evaluation.score_config import ScoreConfig, Scoring
 from lco.algorithms import TrainConfig
-from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig, sources
+from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, sources
+from lco.hub_config import ImportConfig
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -116,7 +117,7 @@ class Resources(Config):
         return self
 
 
-def _reject_seed(config: StageConfig) -> StageConfig:
+def _reject_seed(config: Config) -> Config:
     if "seed" in config.model_fields_set:
         raise ValueError("seed: train seeds belong to the job's `seeds`")
     return config
@@ -205,6 +206,14 @@ class ScoreSpec(_JobSpec):
     """The stage's configuration."""
 
 
+class ImportSpec(_JobSpec):
+    """A model from the hub."""
+
+    kind: Literal["import"]
+    config: Annotated[ImportConfig, _NoSeed]
+    """What is fetched."""
+
+
 class ScoreRequest(Config):
     """Outputs to be graded, as `POST /v1/scores` takes them."""
 
@@ -272,7 +281,8 @@ class SampleRequest(SampleTask):
 
 
 JobSpec = Annotated[
-    SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec | ScoreSpec | SampleSpec, Field(discriminator="kind")
+    SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec | ScoreSpec | SampleSpec | ImportSpec,
+    Field(discriminator="kind"),
 ]
 
 

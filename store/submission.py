@@ -7,9 +7,16 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from store.artifacts import data_file, model_directory, resolve_reference
+from store.artifacts import (
+    data_file,
+    model_directory,
+    refuse_deleted,
+    refuse_deleted_output,
+    resolve_reference,
+)
 from store.database import database_time
-from store.effects import Happening, settle, state_event
+from store.disk import refuse_when_full
+from store.effects import Happening, announce_experiment, settle, state_event
 from store.endpoints import check_endpoints
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id, new_id
@@ -24,21 +31,27 @@ from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
 from store.states import TERMINAL, RunState
+from store.tombstones import absent
 
 _MAX_SEED = 2**63 - 1
 
 
-def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
+def submit_job(session: Session, spec: JobSpec, settings: Settings, *, reuse: bool = False) -> Job:
     """A job of its own; inputs that are jobs make each run wait for the run of its seed.
+
+    Args:
+        reuse: take over the outputs of runs that did the same already.
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
         Conflict: the project is archived, or a quota of it is used up.
+        Full: the disk is.
     """
+    refuse_when_full(settings)
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
     admit(session)
-    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
+    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="", is_reused=reuse)
 
 
 def submit_experiment(
@@ -59,6 +72,7 @@ def submit_experiment(
         Invalid, Conflict: as for `submit_job`.
     """
     admit(session)
+    refuse_when_full(settings)
     if document is None:
         document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
     experiment = Experiment(
@@ -84,6 +98,7 @@ def submit_experiment(
             pointer=pointer,
             is_reused=spec.reuse,
         )
+    announce_experiment(session, experiment.id)
     return experiment
 
 
@@ -183,7 +198,8 @@ def _submit(
     for run_id, source in reused.items():
         values = {"run_id": run_id, "job_id": job.id, "experiment_id": experiment_id, "method": job.method}
         copy_results(session, source, values)
-    settle(session, [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings])
+    told = [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings]
+    settle(session, told, is_submitting=True)
     session.refresh(job)
     return job
 
@@ -213,18 +229,16 @@ def _checked_input(
 
 
 def _check_checkpoint(session: Session, reference: Reference, here: str) -> None:
-    query = (
-        select(Checkpoint.kind, Run.kind.label("run_kind"))
-        .join(Run, Run.id == Checkpoint.run_id)
-        .where(Checkpoint.id == decode_id("ckpt", reference.value))
-    )
-    row = session.execute(query).one_or_none()
+    identifier = decode_id("ckpt", reference.value)
+    row = session.get(Checkpoint, identifier, with_for_update={"read": True})  # not deleted before this is committed
     if row is None:
-        raise NotFound("checkpoint", reference.value)
+        raise absent(session, "checkpoint", identifier)
     if row.kind != "model":
         raise Invalid(here, f"{reference.value} is a resumable state, not a published model")
-    if reference.source not in GIVES[row.run_kind]:
-        raise Invalid(here, f"{reference.value} is of a {row.run_kind} run, which gives no {reference.source}")
+    refuse_deleted(row)
+    kind = "import" if row.run_id is None else session.scalars(select(Run.kind).where(Run.id == row.run_id)).one()
+    if reference.source not in GIVES[kind]:
+        raise Invalid(here, f"{reference.value} is of a {kind} run, which gives no {reference.source}")
 
 
 def _check_seeds(session: Session, job_id: UUID, seeds: list[int], reference: Reference, here: str) -> None:
@@ -235,6 +249,10 @@ def _check_seeds(session: Session, job_id: UUID, seeds: list[int], reference: Re
         if run.state in TERMINAL and run.state != RunState.SUCCEEDED:
             run_name = encode_id("run", run.run_id)
             raise Invalid(here, f"{run_name}, the run of {reference.value} for seed {seed}, is {run.state}")
+        try:
+            refuse_deleted_output(session, run)
+        except ValueError as error:
+            raise Invalid(here, f"{reference.value}, seed {seed}: {error}") from error
 
 
 def _needed_runs(session: Session, job_ids: list[UUID], seed: int, here: str) -> dict[UUID, bool]:

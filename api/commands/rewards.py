@@ -107,7 +107,9 @@ def list_rewards(options: Namespace) -> int:
         return print_json(found)
     head = ["reward", "computed by", "what it is", "functions"]
     by = {True: "others", False: "the run"}
-    return print_table(head, [[o.name, by[o.is_remote], o.description, ", ".join(o.functions)] for o in found])
+    return print_table(
+        head, [[o.name, by[o.is_remote], o.description.partition(". ")[0], ", ".join(o.functions)] for o in found]
+    )
 
 
 def check(options: Namespace) -> int:

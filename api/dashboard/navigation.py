@@ -23,7 +23,7 @@ SECTIONS = (
     Section("/results", "Results", ("scores",)),
     Section("/checkpoints", "Checkpoints", ("sample",)),
     Section("/datasets", "Data sets"),
-    Section("/benchmarks", "Benchmarks", ("suites", "gates")),
+    Section("/benchmarks", "Benchmarks", ("suites", "gates", "verdicts")),
     Section("/schedules", "Schedules"),
     Section("/workers", "Workers"),
     Section("/settings", "Settings", ("keys", "webhooks", "projects")),
@@ -43,6 +43,16 @@ def sections(app: Any) -> tuple[Section, ...]:
         }
         known = app.state.sections = tuple(section for section in SECTIONS if section.path in served)
     return known
+
+
+SETTINGS = (
+    Section("/settings", "Keys"),
+    Section("/settings/projects", "Projects"),
+    Section("/settings/usage", "Disk"),
+    Section("/settings/webhooks", "Alerts"),
+    Section("/settings/audit", "Audit log"),
+)
+"""The parts of the settings, in the order of their tabs."""
 
 
 def section_of(path: str) -> str:

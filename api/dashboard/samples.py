@@ -88,18 +88,19 @@ def _choices(session: Session, settings: Settings) -> list[Choice]:
     """Aliases, the newest published models, and imported ones."""
     found = [Choice(f"alias:{row.name}", "an alias") for row in Aliases(session).page(_CHOICES).rows]
     for row in Checkpoints(session).page(_CHOICES, kind="model").rows:
-        run = views.run(session, row.run_id)
-        found.append(Choice(encode_id("ckpt", row.id), f"{run.job_name}, seed {run.seed}"))
+        if row.run_id is not None:  # a registered model is named as `model:NAME`
+            run = views.run(session, row.run_id)
+            found.append(Choice(encode_id("ckpt", row.id), f"{run.job_name}, seed {run.seed}"))
     names = sorted(path.parent.name for path in settings.models.glob("*/config.json"))
     return found + [Choice(f"model:{name}", "an imported model") for name in names[:_CHOICES]]
 
 
-@router.get("/sample/{job_id}")
+@router.get("/sample/{sample_id}")
 @requires("read")
-def sampled(request: Request, database: DatabaseDep, settings: SettingsDep, job_id: str) -> Response:
+def sampled(request: Request, database: DatabaseDep, settings: SettingsDep, sample_id: str) -> Response:
     """Completions side by side, those that are there."""
     with database.read() as session:
-        found = read(session, settings, parse_id("job", job_id))
+        found = read(session, settings, parse_id("job", sample_id))
         run = Runs(session).get(parse_id("run", found.run_id))
         is_over, state = run.state in TERMINAL, str(run.state)
     by_place = {(row.prompt, row.decoding, row.eval_seed, row.policy): row for row in found.rows}

@@ -1,7 +1,7 @@
 """Settings: API keys, projects with what they use, and the audit log."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -23,7 +23,6 @@ from store.repositories.projects import Projects
 
 router = APIRouter(include_in_schema=False)
 
-_TABS = (("/settings", "Keys"), ("/settings/projects", "Projects"), ("/settings/audit", "Audit log"))
 _PAGES = {"exp": "experiments", "job": "jobs", "run": "runs", "ds": "datasets", "prj": "settings/projects"}
 """Prefix of an id -> where its page is."""
 
@@ -56,11 +55,6 @@ def meters(project: ProjectRead) -> list[Meter]:
     ]
 
 
-def _page(request: Request, template: str, here: str, **context: Any) -> Response:
-    tabs = [{"label": label, "href": path, "is_here": path == here} for path, label in _TABS]
-    return page(request, template, tabs=tabs, **context)
-
-
 def _names(session: Session, ids: set[str]) -> dict[str, str]:
     """Names of projects by their ids as shown."""
     found = Projects(session).names({decode_id("prj", text) for text in ids})
@@ -84,10 +78,9 @@ def keys(
                 found = Projects(session).page(100).rows
                 choices = [(encode_id("prj", row.id), row.name) for row in found if row.archived_at is None]
         names = _names(session, {key.project_id for key in data})
-    return _page(
+    return page(
         request,
         "settings_keys.html",
-        "/settings",
         project=own,
         meters=meters(own),
         keys=data,
@@ -112,10 +105,9 @@ def list_projects(
             project_id=projects.visible(principal),
         )
         data = projects.shown(session, rows.rows)
-    return _page(
+    return page(
         request,
         "settings_projects.html",
-        "/settings/projects",
         projects=[(project, meters(project)) for project in data],
         links=pager("/settings/projects", {}, rows, [project.id for project in data], after, before),
         twin="/v1/projects",
@@ -131,10 +123,9 @@ def project(request: Request, database: DatabaseDep, principal: PrincipalDep, pr
         raise NotFound("project", prj_id)
     with database.read() as session:
         (found,) = projects.shown(session, [Projects(session).get(identifier)])
-    return _page(
+    return page(
         request,
         "settings_project.html",
-        "/settings/projects",
         project=found,
         meters=meters(found),
         twin=f"/v1/projects/{found.id}",
@@ -165,10 +156,9 @@ def audit_log(
         data = [audit.shown(row) for row in rows.rows]
         names = _names(session, {entry.project_id for entry in data})
     filters = {name: value for name, value in (("action", action), ("object", object_id)) if value}
-    return _page(
+    return page(
         request,
         "settings_audit.html",
-        "/settings/audit",
         entries=data,
         places={entry.id: _place(entry.object_id) for entry in data},
         projects=names,

@@ -26,7 +26,7 @@ JobStatus = Annotated[
     str | None, Query(pattern="^(queued|running|paused|succeeded|failed|cancelled)$", description="Only this status.")
 ]
 JobKind = Annotated[
-    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score|sample)$", description="Only this kind.")
+    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score|sample|import)$", description="Only this kind.")
 ]
 
 

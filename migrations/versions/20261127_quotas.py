@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261127_quotas"
-down_revision = "20261127_rollouts"
+down_revision = "20261127_alerts"
 branch_labels = None
 depends_on = None
 

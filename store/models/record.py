@@ -1,5 +1,6 @@
 """What runs leave behind: events, metrics, logs, checkpoints, results, completions."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -90,17 +91,26 @@ class Checkpoint(InProject, Base):
     __table_args__ = (UniqueConstraint("run_id", "attempt", "kind", "step"), Index(None, "project_id", "id"))
 
     id: Mapped[PrimaryId]
-    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id"))
+    """null for a model that lies below the models root."""
+    model_id: Mapped[UUID | None] = mapped_column(ForeignKey("models.id"), index=True)
+    """The registered model whose weights these are; null for what a run trained."""
     attempt: Mapped[int]
     kind: Mapped[ShortText]
     """`state` (resumable) or `model` (weights alone, published at the end)."""
     step: Mapped[int] = mapped_column(BigInteger)
     path: Mapped[str]
-    """Relative to the artifact root."""
+    """Relative to the artifact root; where there is no run, to the models root."""
     manifest_sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     is_pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether somebody asked to keep it."""
+    expires_at: Mapped[datetime | None] = mapped_column()
+    """Deleted after this moment, unless something holds it; null: never by itself."""
+    deleted_at: Mapped[datetime | None] = mapped_column()
+    """Since when its files are no more; its row stays, for what was measured on it."""
+    deleted_reason: Mapped[str] = mapped_column(default="", server_default="")
+    """Why, for a person."""
     created_at: Mapped[Created]
 
 

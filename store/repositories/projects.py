@@ -161,7 +161,7 @@ class Projects:
     def _stored(self, project_ids: list[UUID]) -> Iterable[tuple[UUID, int]]:
         checkpoints = (
             select(Checkpoint.project_id, func.sum(Checkpoint.size_bytes))
-            .where(Checkpoint.project_id.in_(project_ids))
+            .where(Checkpoint.project_id.in_(project_ids), Checkpoint.deleted_at.is_(None))
             .group_by(Checkpoint.project_id)
         )
         # Versions with equal rows share a file.

@@ -10,10 +10,12 @@ from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
 from store.database import Database
-from store.ids import decode_id, encode_id, new_id
+from store.ids import encode_id, new_id
 from store.models.access import ApiKey
+from store.models.notification import Delivery
 from store.models.project import DEFAULT_PROJECT_ID, AuditEntry, Project
 from store.models.record import Checkpoint, Result
+from store.models.registry import Model
 from store.models.tables import Base
 from tests.api.test_auth import operations
 from tests.dashboard.filling import fill
@@ -21,7 +23,7 @@ from tests.dashboard.filling import fill
 BODIES: dict[str, Any] = {
     "PUT /v1/aliases/{name}": {"checkpoint": "ckpt_" + "0" * 26},
     "PATCH /v1/projects/{prj_id}": {"max_running_runs": 1},
-    "POST /v1/experiments/{exp_id}/clone": {},
+    "POST /v1/suites/{suite_id}/verdicts": {"checkpoint": "ckpt_" + "0" * 26},
     "POST /v1/datasets/{ds_id}/splits": {"parts": {"train": 0.5}},
     "POST /v1/runs/{run_id}/outputs/{name}/dataset": {"name": "rows"},
 }
@@ -48,35 +50,27 @@ def theirs(make_key: Callable[..., str], other: Project) -> dict[str, str]:
 def ours(http: TestClient, app: FastAPI, database: Database, job: dict[str, Any]) -> dict[str, str]:
     """An id of each kind of object of the default project, by prefix."""
     filled = fill(database, app.state.settings)
-    evaluation, policy = filled.runs["measure-lco", 0], filled.runs["sft", 0]
-    checkpoint = Checkpoint(
-        run_id=decode_id("run", policy), attempt=1, kind="model", step=1, path="x", manifest_sha256="0", size_bytes=1
-    )
-    with database.write() as session:
-        session.add(checkpoint)
-        result, key = (
-            session.scalars(select(Result.id)).first(),
-            session.scalars(select(ApiKey.id).where(ApiKey.project_id == DEFAULT_PROJECT_ID)).first(),
-        )
     http.post("/v1/jobs", json=job)
+    model = Model(name="local", origin="local")
+    with database.write() as session:
+        session.add(model)
+        session.flush()
+        found = {
+            "res": session.scalars(select(Result.id)).first(),
+            "key": session.scalars(select(ApiKey.id).where(ApiKey.project_id == DEFAULT_PROJECT_ID)).first(),
+            "aud": session.scalars(select(AuditEntry.id).where(AuditEntry.project_id == DEFAULT_PROJECT_ID)).first(),
+            "dlv": session.scalars(select(Delivery.id)).first(),
+            "mdl": model.id,
+        }
+    pages = {name.removesuffix("_id"): ids[0] for name, ids in filled.parameters().items()}
     with database.read() as session:
-        ours = AuditEntry.project_id == DEFAULT_PROJECT_ID
-        entry = session.scalars(select(AuditEntry.id).where(ours)).first()
-    rows = http.post("/v1/datasets?name=mine", content=b'{"a": 1}\n', headers={"Content-Type": "application/jsonl"})
-    assert result is not None and key is not None and entry is not None
-    return {
-        "exp": filled.experiment,
-        "job": filled.jobs["sft"],
-        "run": policy,
-        "other": evaluation,
-        "ckpt": encode_id("ckpt", checkpoint.id),
-        "res": encode_id("res", result),
-        "ds": rows.json()["id"],
-        "key": encode_id("key", key),
-        "aud": encode_id("aud", entry),
-        "prj": encode_id("prj", DEFAULT_PROJECT_ID),
-        "experiment": filled.experiment,
-    }
+        found["run"] = session.scalars(select(Checkpoint.run_id)).first()
+    more = {prefix: encode_id(prefix, identifier) for prefix, identifier in found.items() if identifier is not None}
+    return (
+        pages
+        | more
+        | {"exp": filled.experiment, "vrd": filled.verdicts[0], "prj": encode_id("prj", DEFAULT_PROJECT_ID)}
+    )
 
 
 def test_every_route_answers_for_a_foreign_id_what_it_answers_for_an_unknown_one(
@@ -91,8 +85,9 @@ def test_every_route_answers_for_a_foreign_id_what_it_answers_for_an_unknown_one
         seen |= names - SHARED
         foreign = path_of(template, ours)
         unknown = path_of(template, {name: f"{text.partition('_')[0]}_{'7' * 26}" for name, text in ours.items()})
-        body = BODIES.get(f"{method} {template}")
-        answers = [http.request(method, path, json=body, headers=theirs) for path in (foreign, unknown)]
+        body = None if method in ("GET", "DELETE") else BODIES.get(f"{method} {template}", {})
+        headers = theirs | {"If-Match": '"1"'}
+        answers = [http.request(method, path, json=body, headers=headers) for path in (foreign, unknown)]
         what = (method, template, answers[0].text[:300])
         if template.startswith("/v1/projects") and method != "GET":
             assert answers[0].status_code == answers[1].status_code == 403, what
@@ -164,7 +159,7 @@ def test_foreign_inputs_and_names_are_unknown(
                 [error | {"message": error["message"].replace(value, "?")} for error in answer.json()["errors"]]
             )
         assert told[0] == told[1]
-    (rows,) = http.get("/v1/datasets?name=mine").json()["data"]
+    rows = http.get(f"/v1/datasets/{ours['ds']}").json()
     for name, status in ((rows["sha256"], 422), ("0" * 64, 422)):
         config = {"policy": {"name": "llama"}, "prompts": {"name": "jsonl", "path": f"data:datasets/{name}.jsonl"}}
         answer = http.post("/v1/jobs", json={**job, "config": config}, headers=theirs)

@@ -14,7 +14,18 @@ from tests.dashboard.conftest import Site
 from tests.dashboard.filling import HOSTILE, Filled
 
 SETTINGS = ["/settings", "/settings/projects", "/settings/audit"]
-LISTS = ["/", "/experiments", "/jobs", "/results", "/datasets", "/workers", "/sample", *SETTINGS]
+LISTS = [
+    "/",
+    "/experiments",
+    "/jobs",
+    "/results",
+    "/datasets",
+    "/checkpoints",
+    "/workers",
+    "/sample",
+    "/benchmarks",
+    *SETTINGS,
+]
 
 
 class Markup(HTMLParser):
@@ -152,10 +163,11 @@ def test_pages_refresh_themselves_only_while_something_may_happen(site: Site, fi
 
 def test_buttons_are_those_that_would_change_something(site: Site, filled: Filled) -> None:
     site.sign_in()
-    expected = {("sft", 0): [], ("lco", 1): ["pause", "cancel"], ("measure-ppo", 0): ["resume", "cancel"]}
+    expected = {("sft", 0): [""], ("lco", 1): ["/pause", "/cancel"], ("measure-ppo", 0): ["/resume", "/cancel"]}
     for key, verbs in expected.items():
         page = get(site, f"/runs/{filled.runs[key]}")
-        assert page.attributes("button", "data-post") == [f"/v1/runs/{filled.runs[key]}/{verb}" for verb in verbs]
+        shown = [path for path in page.attributes("button", "data-post") if path and path.startswith("/v1/runs/")]
+        assert shown == [f"/v1/runs/{filled.runs[key]}{verb}" for verb in verbs]
 
 
 def test_who_may_only_read_sees_no_button(site: Site, filled: Filled) -> None:

@@ -338,6 +338,24 @@ def test_a_run_asks_nobody_twice_after_a_stop_and_learns_the_same(config_of, tmp
     assert weights[0] == weights[1]
 
 
+def test_of_two_processes_only_the_first_asks(config_of, server, launcher, tmp_path):
+    """A server is asked for each distinct completion once, and both processes learn what one learns."""
+    reward = {"name": "http-endpoint", "url": server.url, "max_error_rate": 1.0, "max_attempts": 1}
+    config = config_of("grpo", reward=reward, iterations=1, steps_per_epoch=1)
+    with closing(Stage(tmp_path / "alone", [])) as stage:
+        train(config, stage)
+    alone = [one["completion"] for request in server.requests for one in request["items"]]
+    server.requests.clear()
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    ranks = launcher.start_ranks(2, "lco.train", path, tmp_path / "two")
+    assert [rank.wait() for rank in ranks] == [0, 0], "\n".join(rank.log.read_text() for rank in ranks)
+    assert sorted(one["completion"] for request in server.requests for one in request["items"]) == sorted(alone)
+    one, two = metrics(tmp_path / "alone")[1], metrics(tmp_path / "two")[1]
+    for name in ("train/reward", "train/loss", "train/grad_norm"):
+        assert one[name] == pytest.approx(two[name], abs=1e-5)
+
+
 def test_missing_rewards_are_counted_and_left_out_of_the_step(config_of, stage):
     reward = function("odd", max_error_rate=0.9)
     train(config_of("grpo", reward=reward, iterations=1, steps_per_epoch=1), stage)
