@@ -4,15 +4,15 @@ Checks that decide something lock the project's row first (PostgreSQL; on SQLite
 requests at once do not both take what is left. What a claim passes over is in `store.shares`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from evaluation.endpoint_config import AzureEndpoint, OpenAiEndpoint
 from lco.config import Config
+from lco.endpoint_config import AzureEndpoint, OpenAiEndpoint
 from store.confinement import project_of
 from store.database import database_time
 from store.endpoints import endpoints
@@ -64,17 +64,21 @@ def admit_rows(session: Session, rows: Rows) -> None:
 
 
 def spending_cap(config: Config) -> float | None:
-    """USD that a run's endpoints may cost at most; None where one that may cost something has no cap.
-
-    One without a key and without prices is a server of one's own and costs nothing.
-    """
-    caps = [endpoint.spending_cap for _, endpoint in endpoints(config) if _may_cost(endpoint)]
+    """USD that a run's endpoints may cost at most; None where one that may cost something has no cap."""
+    caps = [endpoint.spending_cap for _, endpoint in _paid(config)]
     return None if 0.0 in caps else sum(caps)
 
 
-def _may_cost(endpoint: OpenAiEndpoint | AzureEndpoint) -> bool:
-    prices = endpoint.prices
-    return bool(endpoint.api_key_variable or prices.input_per_million or prices.output_per_million)
+def _paid(config: Config, pointer: str = "/config") -> Iterator[tuple[str, OpenAiEndpoint | AzureEndpoint]]:
+    """The models behind endpoints that may cost something, with their JSON pointers.
+
+    A server of one's own costs nothing: one without a key and prices, or one that gives rewards.
+    """
+    for place, endpoint in endpoints(config, pointer):
+        if isinstance(endpoint, OpenAiEndpoint | AzureEndpoint):
+            prices = endpoint.prices
+            if endpoint.api_key_variable or prices.input_per_million or prices.output_per_million:
+                yield place, endpoint
 
 
 def admit_spending(session: Session, config: Config, num_runs: int, pointer: str) -> float | None:
@@ -94,7 +98,7 @@ def admit_spending(session: Session, config: Config, num_runs: int, pointer: str
     if most is None:
         return cap
     if cap is None:
-        here = next(place for place, endpoint in endpoints(config, pointer) if _may_cost(endpoint))
+        here = next(place for place, endpoint in _paid(config, pointer) if not endpoint.spending_cap)
         raise Invalid(f"{here}/spending_cap", "this project has a judge budget: say what a run may spend, with prices")
     usage = Projects(session).usage([project.id])[project.id]
     wanted = cap * num_runs

@@ -27,7 +27,6 @@ def upgrade() -> None:
         sa.Column("project_id", sa.Uuid(), nullable=False),
         sa.Column("usd", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_spendings_project_id_projects"),
-        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_spendings_run_id_runs"),
         sa.PrimaryKeyConstraint("run_id", "month", name="pk_spendings"),
     )
     op.create_index("ix_spendings_project_id_month", "spendings", ["project_id", "month"])

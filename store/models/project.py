@@ -48,12 +48,12 @@ class InProject:
 
 
 class Spending(InProject, Base):
-    """What the endpoints that a run asks, judges above all, cost in one month."""
+    """What the endpoints that a run asks, judges above all, cost in one month. Stays when the run is deleted."""
 
     __tablename__ = "spendings"
     __table_args__ = (Index(None, "project_id", "month"),)
 
-    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
     month: Mapped[str] = mapped_column(String(7), primary_key=True)
     """`2026-11`, in UTC."""
     usd: Mapped[float] = mapped_column(Float)
