@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from sqlalchemy import String, cast, func, select
+from sqlalchemy import String, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.ids import encode_id
@@ -14,6 +14,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Result
 from store.models.registry import Model
 from store.models.run import Run, RunDependency
+from store.models.suite import OPEN, Suite, SuiteVersion, Verdict
 from store.states import TERMINAL
 
 _MANY = 3
@@ -38,8 +39,8 @@ def of_checkpoints(session: Session, checkpoints: Iterable[Checkpoint]) -> dict[
             found[row.id].append("it is pinned")
     for alias in session.scalars(select(Alias).where(Alias.checkpoint_id.in_(ids)).order_by(Alias.name)):
         found[alias.checkpoint_id].append(f"alias:{alias.name} means it")
-    for checkpoint_id, table, count in _baselines(session, ids):
-        found[checkpoint_id].append(f"{count} {table} {'has' if count == 1 else 'have'} it as their baseline")
+    for checkpoint_id, reason in [*_baselines(session, ids), *_awaited(session, ids)]:
+        found[checkpoint_id].append(reason)
     models = select(Model.id, Model.name).where(Model.id.in_({row.model_id for row in rows if row.model_id}))
     names = dict(session.execute(models).all())
     for row in rows:
@@ -72,7 +73,8 @@ def of_runs(session: Session, run_ids: Collection[UUID], job_ids: Collection[UUI
         .distinct()
         .order_by(Job.id)
     )
-    reasons += [f"{_job(job_id, name)} was made from it" for job_id, name in session.execute(needing)]
+    made = {job_id: name for job_id, name in session.execute(needing)}  # noqa: C416 - rows are no pairs to mypy
+    reasons += [f"{_job(job_id, name)} was made from it" for job_id, name in made.items()]
     for jobs in _reusing(session, run_ids, frozenset(run_ids)).values():
         reasons += [f"{job} took over its output" for job in jobs]
     mine = select(Checkpoint).where(Checkpoint.run_id.in_(run_ids))
@@ -85,7 +87,7 @@ def of_runs(session: Session, run_ids: Collection[UUID], job_ids: Collection[UUI
     measured = (
         select(Job.id, Job.name)
         .join(Result, Result.job_id == Job.id)
-        .where(Result.checkpoint_id.in_(ids), Result.run_id.not_in(run_ids))
+        .where(Result.checkpoint_id.in_(ids), Result.run_id.not_in(run_ids), Result.job_id.not_in(made))
         .distinct()
         .order_by(Job.id)
     )
@@ -131,16 +133,29 @@ def _named(
     ]
 
 
-def _baselines(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str, int]]:
-    """Checkpoints that something was compared with: (checkpoint, table, rows). By its name, a column `baseline_id`."""
-    found = []
-    for table in Base.metadata.sorted_tables:
-        column = table.c.get("baseline_id")
-        if column is None or not any(key.column.table.name == "checkpoints" for key in column.foreign_keys):
-            continue
-        query = select(column, func.count()).where(column.in_(ids)).group_by(column)
-        found += [(row[0], table.name.replace("_", " "), row[1]) for row in session.execute(query)]
-    return found
+def _baselines(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str]]:
+    """Checkpoints that suites in use name as their baseline, which a new version would have to evaluate, and why."""
+    current = (SuiteVersion.suite_id == Suite.id) & (SuiteVersion.version == Suite.version)
+    query = select(Suite.name, SuiteVersion.plan).join(SuiteVersion, current).where(Suite.archived_at.is_(None))
+    by_name = {encode_id("ckpt", identifier): identifier for identifier in ids}
+    return [
+        (by_name[row.plan["baseline"]], f"it is the baseline of the suite {row.name}")
+        for row in session.execute(query.order_by(Suite.name))
+        if row.plan["baseline"] in by_name
+    ]
+
+
+def _awaited(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str]]:
+    """Checkpoints that open verdicts judge, or compare others with, and why. Decided ones need no files."""
+    query = select(Verdict).where(
+        Verdict.state.in_(OPEN), or_(Verdict.checkpoint_id.in_(ids), Verdict.baseline_id.in_(ids))
+    )
+    return [
+        (identifier, f"{encode_id('vrd', verdict.id)} is not decided yet")
+        for verdict in session.scalars(query.order_by(Verdict.id))
+        for identifier in (verdict.checkpoint_id, verdict.baseline_id)
+        if identifier is not None and identifier in ids
+    ]
 
 
 def _waiting(session: Session, run_ids: Collection[UUID]) -> dict[UUID, list[str]]:
