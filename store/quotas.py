@@ -75,10 +75,9 @@ def _paid(config: Config, pointer: str = "/config") -> Iterator[tuple[str, OpenA
     A server of one's own costs nothing: one without a key and prices, or one that gives rewards.
     """
     for place, endpoint in endpoints(config, pointer):
-        if isinstance(endpoint, OpenAiEndpoint | AzureEndpoint):
-            prices = endpoint.prices
-            if endpoint.api_key_variable or prices.input_per_million or prices.output_per_million:
-                yield place, endpoint
+        prices = endpoint.prices
+        if endpoint.api_key_variable or prices.input_per_million or prices.output_per_million:
+            yield place, endpoint
 
 
 def admit_spending(session: Session, config: Config, num_runs: int, pointer: str) -> float | None:
