@@ -15,6 +15,7 @@ from api.clients.alerts import Alerts, AsyncAlerts
 from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
+from api.clients.projects import AsyncProjects, Projects
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
 from api.clients.rewards import AsyncRewards, Rewards
@@ -26,7 +27,7 @@ from api.transport import ApiFailure
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Overview, Checks, Suites, Alerts):
+class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Overview, Checks, Suites, Alerts, Projects):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
@@ -38,6 +39,7 @@ class AsyncClient(
     AsyncRewards,
     AsyncSearches,
     AsyncAccess,
+    AsyncProjects,
     AsyncOverview,
     AsyncChecks,
     AsyncSuites,

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
+from api.audit import Trail
 from api.auth import Principal
 from api.bell import ring_due
-from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
+from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep, TrailDep
 from api.errors import ApiError, FieldError
 from store.database import Database
 from store.repositories.keys import Keys
@@ -35,6 +36,8 @@ class Reply:
     """The object."""
     location: str = ""
     """Path of a new object."""
+    is_change: bool = True
+    """Whether anything changed; what changed nothing is not in the audit log."""
     secret: dict[str, str] = field(default_factory=dict)
     """Fields that the first reply alone shows; they are not kept."""
 
@@ -48,6 +51,7 @@ class Once:
     principal: Principal
     key: str | None
     request_sha256: str
+    trail: Trail
 
     def run(self, work: Callable[[Session], Reply]) -> Response:
         """The reply of the work, or the kept one of an earlier request with the same key.
@@ -57,8 +61,11 @@ class Once:
         """
         with self.database.write() as session:
             if (kept := self._kept(session)) is not None:
+                self.trail.is_over = True
                 return kept
             reply = work(session)
+            self.trail.tell(reply.body)
+            self.trail.is_over = not reply.is_change
             document = reply.body.model_dump(mode="json")
             if self.key is not None:
                 Keys(session).keep_reply(
@@ -104,11 +111,12 @@ async def get_once(
     database: DatabaseDep,
     settings: SettingsDep,
     principal: PrincipalDep,
+    trail: TrailDep,
     idempotency_key: KeyHeader = None,
 ) -> Once:
     """What does the work of a POST."""
     check_key(idempotency_key)
-    return Once(database, settings, principal, idempotency_key, request_hash(request, await request.body()))
+    return Once(database, settings, principal, idempotency_key, request_hash(request, await request.body()), trail)
 
 
 def check_key(key: str | None) -> None:

@@ -182,6 +182,8 @@ class ApiKeyRead(Wire):
 
     object: Literal["api_key"] = "api_key"
     id: str
+    project_id: str
+    """The project whose objects it reaches."""
     name: str
     scope: str
     created_at: datetime

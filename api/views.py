@@ -3,7 +3,7 @@
 Lists load what their objects need with one query per kind of row, however many objects there are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from store.models.job import Experiment, Job
 from store.models.record import Checkpoint, Event, LogChunk
 from store.models.run import Attempt, Run
 from store.models.worker import Worker
+from store.quotas import waits
 from store.repositories.aliases import Aliases
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.metrics import Metrics
@@ -43,14 +44,18 @@ def _progress(run: Run) -> schemas.Progress:
     )
 
 
-def run_summary(run: Run) -> schemas.RunSummary:
-    """A run within its job."""
+def run_summary(run: Run, reasons: Mapping[UUID, str]) -> schemas.RunSummary:
+    """A run within its job.
+
+    Args:
+        reasons: why runs wait that a quota holds back now.
+    """
     return schemas.RunSummary(
         id=encode_id("run", run.id),
         seed=run.seed,
         state=run.state,
         desired=run.desired,
-        status_reason=run.status_reason,
+        status_reason=reasons.get(run.id, run.status_reason),
         attempt=run.attempt,
         progress=_progress(run),
         started_at=run.started_at,
@@ -64,7 +69,8 @@ def runs(session: Session, rows: Sequence[Run]) -> list[schemas.RunRead]:
     """Runs, each with its job's name and what it waits for."""
     jobs = Jobs(session).by_ids({row.job_id for row in rows})
     needs = Runs(session).needs_of([row.id for row in rows])
-    return [_run(row, jobs[row.job_id], needs.get(row.id, [])) for row in rows]
+    reasons = waits(session, rows)
+    return [_run(row, jobs[row.job_id], needs.get(row.id, []), reasons) for row in rows]
 
 
 def run(session: Session, identifier: UUID) -> schemas.RunRead:
@@ -72,10 +78,10 @@ def run(session: Session, identifier: UUID) -> schemas.RunRead:
     return runs(session, [Runs(session).get(identifier)])[0]
 
 
-def _run(row: Run, job: Job, needs: Iterable[UUID]) -> schemas.RunRead:
+def _run(row: Run, job: Job, needs: Iterable[UUID], reasons: Mapping[UUID, str]) -> schemas.RunRead:
     has_error = bool(row.error_code or row.error_message)
     return schemas.RunRead(
-        **run_summary(row).model_dump(),
+        **run_summary(row, reasons).model_dump(),
         job_id=encode_id("job", row.job_id),
         experiment_id=shown_id("exp", job.experiment_id),
         job_name=job.name,
@@ -112,7 +118,8 @@ def jobs(session: Session, rows: Sequence[Job], *, is_spent_told: bool = False) 
     needs_of = Jobs(session).needs([row.id for row in rows])
     told = {row.id: [run.id for run in runs_of.get(row.id, [])] for row in rows if is_spent_told or row.budget}
     spent = spent_of(session, told)
-    return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, []), spent.get(row.id)) for row in rows]
+    reasons = waits(session, [run for runs in runs_of.values() for run in runs])
+    return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, []), spent.get(row.id), reasons) for row in rows]
 
 
 def job(session: Session, identifier: UUID) -> schemas.JobRead:
@@ -120,7 +127,13 @@ def job(session: Session, identifier: UUID) -> schemas.JobRead:
     return jobs(session, [Jobs(session).get(identifier)], is_spent_told=True)[0]
 
 
-def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID], spent: schemas.SpentRead | None) -> schemas.JobRead:
+def _job(
+    row: Job,
+    its_runs: Sequence[Run],
+    needs: Iterable[UUID],
+    spent: schemas.SpentRead | None,
+    reasons: Mapping[UUID, str],
+) -> schemas.JobRead:
     moments = [run.progress_at for run in its_runs if run.progress_at is not None]
     return schemas.JobRead(
         id=encode_id("job", row.id),
@@ -130,7 +143,7 @@ def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID], spent: schema
         method=row.method,
         status=row.status,
         seeds=[run.seed for run in its_runs],
-        runs=[run_summary(run) for run in its_runs],
+        runs=[run_summary(run, reasons) for run in its_runs],
         needs=[encode_id("job", needed) for needed in needs],
         progress=schemas.Progress(
             step=sum(run.progress_step for run in its_runs),
@@ -165,7 +178,8 @@ def experiments(
         if is_spent_told or row.budget
     }
     spent = spent_of(session, told)
-    return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of, spent.get(row.id)) for row in rows]
+    reasons = waits(session, [run for runs in runs_of.values() for run in runs])
+    return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of, spent.get(row.id), reasons) for row in rows]
 
 
 def experiment(session: Session, identifier: UUID) -> schemas.ExperimentRead:
@@ -179,6 +193,7 @@ def _experiment(
     runs_of: dict[UUID, list[Run]],
     needs_of: dict[UUID, list[UUID]],
     spent: schemas.SpentRead | None,
+    reasons: Mapping[UUID, str],
 ) -> schemas.ExperimentRead:
     names = {job.id: job.name for job in its_jobs}
     its_runs = [run for job in its_jobs for run in runs_of.get(job.id, [])]
@@ -200,7 +215,7 @@ def _experiment(
                 method=job.method,
                 status=job.status,
                 needs=[names.get(needed, encode_id("job", needed)) for needed in needs_of.get(job.id, [])],
-                runs=[run_summary(run) for run in runs_of.get(job.id, [])],
+                runs=[run_summary(run, reasons) for run in runs_of.get(job.id, [])],
             )
             for job in its_jobs
         ],

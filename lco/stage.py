@@ -66,6 +66,7 @@ class Stage:
         self.is_writer = os.environ.get("RANK", "0") == "0"
         """Whether this process is the one of its stage's that writes."""
         self._progress = (run_dir / "progress.jsonl").open("a", encoding="utf-8") if self.is_writer else None
+        self._spent = 0.0
         self._stop = threading.Event()
         self.pause_at_step: int | None = None
         """The step after which the stage stops by itself, for a search to decide; None runs through."""
@@ -137,6 +138,12 @@ class Stage:
                 self._write(found[-1])
                 break
         raise Stopped
+
+    def spending(self, usd: float) -> None:
+        """What the servers that the stage asks have cost so far, in US dollars, earlier attempts included."""
+        if usd > self._spent and math.isfinite(usd):
+            self._spent = usd
+            self._write({"type": "spending", "usd": usd})
 
     def checkpoint(self, step: int, directory: Path) -> None:
         """A resumable checkpoint is complete."""

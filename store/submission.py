@@ -24,7 +24,8 @@ from store.ids import decode_id, encode_id, new_id
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
-from store.naming import settled
+from store.naming import check_data, settled
+from store.quotas import admit, admit_spending
 from store.reuse import content_hash, copy_results, finished_run
 from store.reward_trials import check_functions
 from store.search import begin
@@ -45,11 +46,13 @@ def submit_job(session: Session, spec: JobSpec, settings: Settings, *, reuse: bo
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
+        Conflict: the project is archived, or a quota of it is used up.
         Full: the disk is.
     """
     refuse_when_full(settings)
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
+    admit(session)
     return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="", is_reused=reuse)
 
 
@@ -68,8 +71,9 @@ def submit_experiment(
         cloned_from: the experiment that this one is a changed copy of.
 
     Raises:
-        Invalid: as for `submit_job`, or a search cannot compare its jobs.
+        Invalid, Conflict: as for `submit_job`, or a search cannot compare its jobs.
     """
+    admit(session)
     refuse_when_full(settings)
     if document is None:
         document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
@@ -192,7 +196,8 @@ def _submit(
             }
             reused[run_id] = twin.id
             happenings.append(state_event(run_id, job.id, seed, 0, RunState.SUCCEEDED, reason))
-    session.execute(insert(Run), runs)
+    cap = admit_spending(session, spec.config, len(runs) - len(reused), f"{pointer}/config")
+    session.execute(insert(Run), [run | {"spending_cap": cap} for run in runs])
     if edges:
         session.execute(insert(RunDependency), edges)
     message = f"{spec.kind} job {spec.name} with {len(runs)} run{'s' if len(runs) > 1 else ''}"
@@ -215,6 +220,7 @@ def _checked_input(
             model_directory(settings, reference.value)
         elif reference.scheme == "data":
             data_file(settings, reference.value)
+            check_data(session, reference.value)
         elif reference.scheme == "dataset":
             resolve_reference(session, settings, reference, seed=0, experiment_id=None)
         elif reference.scheme == "checkpoint-id":

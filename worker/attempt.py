@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from lco.manifest import Manifest, read_manifest, sync_directory, write_durably
 from store import artifacts, queue
+from store.claims import Claim
 from store.database import Database
 from store.endpoints import key_variables
 from store.errors import Invalid, NotYours
@@ -62,7 +63,7 @@ class SupervisedAttempt:
         settings: Settings,
         database: Database,
         kinds: Mapping[str, Kind],
-        claim: queue.Claim,
+        claim: Claim,
         hold: Hold,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
@@ -270,6 +271,8 @@ class SupervisedAttempt:
             queue.report_progress(session, claim, *batch.progress)
         if batch.metrics:
             queue.append_metrics(session, claim, batch.metrics)
+        if batch.spent is not None:
+            queue.report_spending(session, claim, batch.spent)
         if batch.rollouts:
             queue.append_rollouts(session, claim, batch.rollouts)
         for manifest in batch.checkpoints:

@@ -21,6 +21,7 @@ from api.dashboard import (
     rollouts,
     samples,
     schedules,
+    settings,
     signing,
     suites,
     webhooks,
@@ -258,4 +259,5 @@ router.include_router(schedules.router)
 router.include_router(webhooks.router)
 router.include_router(rollouts.router)
 router.include_router(samples.router)
+router.include_router(settings.router)
 router.include_router(signing.router)

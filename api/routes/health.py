@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.auth import requires
-from api.dependencies import DatabaseDep, SettingsDep
+from api.auth import Principal, requires, widen
+from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
 from api.errors import RETRY_AFTER_SECONDS, ApiError
 from api.metrics import MEDIA_TYPE, gauge
 from api.registry_views import disk
@@ -44,14 +44,18 @@ def readyz(database: DatabaseDep, settings: SettingsDep) -> Response:
 
 @router.get("/metrics", operation_id="health.metrics", response_class=Response)
 @requires("read")
-def metrics(request: Request, database: DatabaseDep, settings: SettingsDep) -> Response:
-    """Numbers in Prometheus' text format; those about runs are read from the database now."""
-    lines = [*request.app.state.metrics.lines(), *_from_database(database, settings)]
+def metrics(request: Request, database: DatabaseDep, settings: SettingsDep, principal: PrincipalDep) -> Response:
+    """Numbers in Prometheus' text format; those about runs are read from the database now.
+
+    They are about the key's project; with an admin key of the default one, about all.
+    """
+    lines = [*request.app.state.metrics.lines(), *_from_database(database, settings, principal)]
     return Response("\n".join(lines) + "\n", media_type=MEDIA_TYPE)
 
 
-def _from_database(database: Database, settings: Settings) -> Iterator[str]:
+def _from_database(database: Database, settings: Settings, principal: Principal) -> Iterator[str]:
     with database.read() as session:
+        widen(session, principal)
         runs = Runs(session)
         counts: dict[tuple[str, ...], float] = {key: float(value) for key, value in runs.counts().items()}
         oldest: dict[tuple[str, ...], float] = {(key,): value for key, value in runs.oldest_queued_seconds().items()}

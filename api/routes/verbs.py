@@ -58,7 +58,8 @@ def _endpoint(prefix: str, act: Act, read: Read, version: Callable[[Session, UUI
             before = version(session, subject)
             act(session, subject)
             session.expire_all()
-            return Reply(202 if version(session, subject) != before else 200, read(session, subject))
+            is_change = version(session, subject) != before
+            return Reply(202 if is_change else 200, read(session, subject), is_change=is_change)
 
         return once.run(work)
 

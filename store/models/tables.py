@@ -5,7 +5,7 @@ from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
-from store.models.project import Project
+from store.models.project import AuditEntry, Project, Spending
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
 from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
@@ -18,6 +18,7 @@ __all__ = [
     "Alias",
     "ApiKey",
     "Attempt",
+    "AuditEntry",
     "Base",
     "Checkpoint",
     "Chore",
@@ -44,6 +45,7 @@ __all__ = [
     "ScheduleFire",
     "SearchTrial",
     "Session",
+    "Spending",
     "Suite",
     "SuiteEvaluation",
     "SuiteVersion",

@@ -112,5 +112,6 @@ class Runs:
 
     def attempt_outcomes(self) -> dict[str, int]:
         """Number of ended attempts by outcome."""
-        query = select(Attempt.outcome, func.count()).where(Attempt.outcome.is_not(None)).group_by(Attempt.outcome)
+        ended = select(Attempt.outcome, func.count()).join(Run, Run.id == Attempt.run_id)
+        query = ended.where(Attempt.outcome.is_not(None)).group_by(Attempt.outcome)
         return {outcome: count for outcome, count in self._session.execute(query) if outcome is not None}

@@ -17,9 +17,9 @@ from api.app import connect, create_app
 from api.auth import Scope, create_key
 from api.client import Client
 from api.serve import Server, bind
-from store import queue
+from store import claims, queue
+from store.claims import Claim
 from store.database import Database
-from store.queue import Claim
 from store.repositories.workers import Workers
 from store.settings import Settings
 from store.states import Outcome
@@ -106,7 +106,7 @@ class Hand:
     def claim(self) -> Claim:
         """Takes the next run and starts it."""
         with self.database.write() as session:
-            claim = queue.claim(
+            claim = claims.claim(
                 session,
                 worker_id=self.worker_id,
                 queues=["lco.cpu"],
