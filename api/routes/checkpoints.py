@@ -1,6 +1,6 @@
 """Checkpoints: list, look, pin."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
@@ -26,7 +26,7 @@ def list_checkpoints(
     listing: ListingDep,
     run: Annotated[str | None, Query(max_length=64, description="Only checkpoints of this run.")] = None,
     job: Annotated[str | None, Query(max_length=64, description="Only checkpoints of this job.")] = None,
-    kind: Annotated[str | None, Query(pattern="^(state|model)$", description="Only this kind.")] = None,
+    kind: Annotated[Literal["state", "model"] | None, Query(description="Only this kind.")] = None,
 ) -> Response:
     """Checkpoints, newest first."""
     after, before = listing.cursors("ckpt")

@@ -10,6 +10,7 @@ from api import service_schemas
 from api.auth import requires
 from api.dependencies import DatabaseDep
 from api.errors import ApiError, FieldError
+from api.failures import may_fail
 from api.ids import parse_id
 from api.pagination import make_page, page_response
 from api.result_views import unit_of
@@ -26,6 +27,7 @@ SIGNIFICANCE = 0.05
 
 
 @router.get("", operation_id="comparisons.list", response_model=Page[service_schemas.ComparisonRead])
+@may_fail("invalid", "not_found")
 @requires("read")
 def list_comparisons(
     request: Request,

@@ -10,6 +10,7 @@ from api.auth import requires
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
 from api.errors import ApiError, FieldError
+from api.failures import may_fail
 from api.idempotency import Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -36,6 +37,7 @@ _MAX_FIELDS = 16
     responses={200: {"model": service_schemas.DatasetRead, "description": "The newest version has these very rows."}},
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(FORMATS, _FILE)}},
 )
+@may_fail("invalid_rows", "busy_name")
 @requires("write")
 def create(
     settings: SettingsDep,

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.auth import requires
 from api.dependencies import DatabaseDep, SettingsDep
 from api.errors import RETRY_AFTER_SECONDS, ApiError
+from api.failures import may_fail
 from api.metrics import MEDIA_TYPE, gauge
 from store.database import Database, is_current
 from store.repositories.runs import Runs
@@ -24,6 +25,7 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", operation_id="health.ready")
+@may_fail("not_migrated")
 @requires("open")
 def readyz(database: DatabaseDep, settings: SettingsDep) -> Response:
     """The database answers and is at the newest migration. A broker is reported, and never fails readiness."""

@@ -1,9 +1,11 @@
 """The application over a migrated SQLite of the test's own, and clients with keys for it."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -58,9 +60,25 @@ def make_key(database: Database) -> Callable[..., str]:
 
 @pytest.fixture
 def anonymous(app: FastAPI) -> Iterator[TestClient]:
-    """A client without a key."""
+    """A client without a key; it holds every error against what the OpenAPI document says of the operation."""
     with TestClient(app, base_url=BASE_URL, follow_redirects=False) as client:
+        client.event_hooks["response"].append(partial(check_documented, app.openapi()))
         yield client
+
+
+def check_documented(document: dict[str, Any], response: Any) -> None:
+    """Asserts that an operation's error is one that the document lists for it."""
+    if not response.headers.get("content-type", "").startswith("application/problem+json"):
+        return
+    response.read()
+    path, method = response.request.url.path, response.request.method.lower()
+    literal = [path] if path in document["paths"] else None  # `/v1/results/table` is no `/v1/results/{res_id}`
+    for template in literal or document["paths"]:
+        operations = document["paths"][template]
+        if method in operations and re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path):
+            listed = operations[method]["responses"].get(str(response.status_code), {"$ref": "none"})["$ref"]
+            code = response.json()["code"]
+            assert code in listed.split("."), f"{method} {template} gives {code}: declare it with @may_fail"
 
 
 @pytest.fixture
