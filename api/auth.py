@@ -55,6 +55,8 @@ class Principal:
     """What it may do."""
     via: Literal["bearer", "cookie"]
     """How it was presented."""
+    project_id: UUID
+    """The key's project: whose rows there are for this principal."""
 
     def may(self, scope: Scope) -> bool:
         """Whether the scope is included in this principal's."""
@@ -99,12 +101,19 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def create_key(session: OrmSession, name: str, scope: Scope, expires_at: datetime | None = None) -> tuple[ApiKey, str]:
-    """A new key's row, and the key itself, which is never stored."""
+def create_key(
+    session: OrmSession, name: str, scope: Scope, expires_at: datetime | None = None, project_id: UUID | None = None
+) -> tuple[ApiKey, str]:
+    """A new key's row, and the key itself, which is never stored; of the session's project unless told."""
     secret = secrets.token_urlsafe(32)
     key_id = new_id()
     row = Keys(session).create(
-        key_id=key_id, name=name, scope=scope, secret_sha256=hash_secret(secret), expires_at=expires_at
+        key_id=key_id,
+        name=name,
+        scope=scope,
+        secret_sha256=hash_secret(secret),
+        expires_at=expires_at,
+        project_id=project_id,
     )
     return row, f"{encode_id(KEY_PREFIX, key_id)}_{secret}"
 
@@ -183,7 +192,7 @@ class Gate:
                 key = Keys(session).session_key(hash_secret(credential))
             if key is None:
                 return None
-            return Principal(key.id, key.name, _scope(key.scope), via)
+            return Principal(key.id, key.name, _scope(key.scope), via, key.project_id)
 
     def _touch(self, key_id: UUID) -> None:
         """Notes the use of a key; a database that cannot be written to now delays and fails no request for that."""

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from api.parsers import checkpoints, datasets, jobs, keys, models, platform
+from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, jobs, keys, models, datasets, checkpoints)
+_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints)
 """Modules that add commands, in the order of the help."""
 
 

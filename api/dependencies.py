@@ -18,9 +18,10 @@ from store.settings import Settings
 
 
 async def get_database(request: Request) -> Database:
-    """The application's database."""
+    """The application's database, confined to the caller's project; whole on open routes, which have no caller."""
     database: Database = request.app.state.database
-    return database
+    principal: Principal | None = getattr(request.state, "principal", None)
+    return database if principal is None else database.confined(principal.project_id)
 
 
 async def get_settings(request: Request) -> Settings:

@@ -24,7 +24,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    engine = make_engine(Settings.from_environment())
+    engine = make_engine(Settings.from_environment(), is_migrating=True)
     with engine.begin() as own:
         run(own)
     engine.dispose()

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lco.manifest import MANIFEST, read_manifest
+from store.confinement import confine
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id
 from store.models.record import Checkpoint
@@ -184,6 +185,7 @@ def resolved_config(session: Session, settings: Settings, claim: Claim) -> dict[
     Raises:
         Invalid: an input is absent or damaged; names its pointer.
     """
+    confine(session, claim.project_id)
     spec = spec_of(claim.spec)
     document = copy.deepcopy(claim.spec["config"])
     assert isinstance(document, dict)

@@ -4,12 +4,14 @@ SQLite runs in WAL with `synchronous=FULL`, and every write transaction starts w
 turns from reader to writer fails at once when another one writes, whatever the busy timeout.
 """
 
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, Self
+from uuid import UUID
 
 import pysqlite3.dbapi2
 from alembic import command
@@ -22,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from store.confinement import confine
 from store.models.base import UtcDateTime, utc_now
 from store.settings import Settings
 
@@ -33,13 +36,20 @@ _IS_WRITER = "lco_is_writer"
 _MIGRATION_LOCK = 0x6C636F  # any constant: makes migrators of one PostgreSQL database take turns
 
 
-def make_engine(settings: Settings) -> Engine:
-    """The engine of the configured database; makes the data directory (mode 0700) where SQLite needs it."""
+def make_engine(settings: Settings, *, is_migrating: bool = False) -> Engine:
+    """The engine of the configured database; makes the data directory (mode 0700) where SQLite needs it.
+
+    Args:
+        is_migrating: leave SQLite's foreign keys unchecked, as it wants it where a schema changes: with them it refuses
+            new columns that name another table.
+    """
     url = make_url(settings.sqlalchemy_url)
     if url.get_backend_name() == "sqlite":
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = create_engine(url, module=pysqlite3.dbapi2, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
+        if is_migrating:
+            event.listen(engine, "connect", _leave_keys_unchecked)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     options = {
@@ -75,6 +85,10 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
+def _leave_keys_unchecked(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA foreign_keys=OFF").close()
+
+
 def _begin_sqlite(connection: Connection) -> None:
     is_writer = connection.get_execution_options().get(_IS_WRITER, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
@@ -88,6 +102,13 @@ class Database:
         self._writer = engine.execution_options(**{_IS_WRITER: True})
         # Threads of one process queue here instead of in SQLite's busy handler, which sleeps and is unfair.
         self._turn = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self._project_id: UUID | None = None
+
+    def confined(self, project_id: UUID) -> Self:
+        """The same database, whose sessions see the rows of one project alone and add to it."""
+        found = copy.copy(self)
+        found._project_id = project_id
+        return found
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -100,6 +121,7 @@ class Database:
             raise DatabaseTimeoutError(f"no turn to write within {BUSY_SECONDS:g} s")
         try:
             with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                self._prepare(session)
                 yield session
         finally:
             if self._turn is not None:
@@ -109,7 +131,12 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A session for reading; what it changes is rolled back."""
         with Session(self.engine, expire_on_commit=False) as session:
+            self._prepare(session)
             yield session
+
+    def _prepare(self, session: Session) -> None:
+        if self._project_id is not None:
+            confine(session, self._project_id)
 
     def dispose(self) -> None:
         """Closes the pooled connections."""
@@ -143,7 +170,7 @@ def migrate(settings: Settings, revision: str = "head") -> None:
     Args:
         revision: `head`, `base` or a revision; going down is for development.
     """
-    engine = make_engine(settings)
+    engine = make_engine(settings, is_migrating=True)
     try:
         with engine.execution_options(**{_IS_WRITER: True}).begin() as connection:
             if connection.dialect.name == "postgresql":
@@ -152,14 +179,26 @@ def migrate(settings: Settings, revision: str = "head") -> None:
             config.attributes["connection"] = connection
             script = ScriptDirectory.from_config(config)
             current = MigrationContext.configure(connection).get_current_revision()
+            if revision == "head" and current in script.get_heads():
+                return
             is_down = revision == "base" or (
                 current is not None
                 and revision != "head"
                 and any(step.revision == revision for step in script.iterate_revisions(current, "base"))
             )
+            broken = _broken_keys(connection)
             (command.downgrade if is_down else command.upgrade)(config, revision)
+            if new := _broken_keys(connection) - broken:
+                raise RuntimeError(f"the migration would leave rows that name others which are gone: {sorted(new)[:3]}")
     finally:
         engine.dispose()
+
+
+def _broken_keys(connection: Connection) -> set[tuple[Any, ...]]:
+    """Rows of SQLite whose foreign keys lead nowhere, which nothing has checked during a migration."""
+    if connection.dialect.name != "sqlite":
+        return set()
+    return {tuple(map(str, row)) for row in connection.exec_driver_sql("PRAGMA foreign_key_check")}
 
 
 def is_current(engine: Engine) -> bool:

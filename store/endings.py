@@ -122,6 +122,7 @@ def write_rows(
     session: Session,
     collected: Collected,
     *,
+    project_id: UUID,
     run_id: UUID,
     attempt: int,
     job_id: UUID,
@@ -135,6 +136,7 @@ def write_rows(
     models = [
         {
             "id": new_id(),
+            "project_id": project_id,
             "run_id": run_id,
             "attempt": attempt,
             "kind": row.kind,
@@ -162,6 +164,7 @@ def write_rows(
             [
                 {
                     "id": new_id(),
+                    "project_id": project_id,
                     "run_id": run_id,
                     "job_id": job_id,
                     "experiment_id": experiment_id,

@@ -3,6 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from store.confinement import project_of
 from store.errors import Invalid
 from store.ids import encode_id
 from store.models.dataset import Alias, Dataset
@@ -34,9 +35,10 @@ def settled(session: Session, spec: JobSpec, pointer: str = "") -> JobSpec:
 
 
 def dataset_version(session: Session, value: str) -> Dataset | None:
-    """The data set that `NAME` or `NAME@VERSION` means now; None where there is none."""
+    """The data set that `NAME` or `NAME@VERSION` means now in the session's project; None where there is none."""
     name, _, version = value.partition("@")
-    query = select(Dataset).where(Dataset.name == name).order_by(Dataset.version.desc()).limit(1)
+    is_named = (Dataset.project_id == project_of(session), Dataset.name == name)
+    query = select(Dataset).where(*is_named).order_by(Dataset.version.desc()).limit(1)
     return session.scalar(query.where(Dataset.version == int(version)) if version else query)
 
 
@@ -46,5 +48,6 @@ def _dataset(session: Session, reference: Reference) -> str | None:
 
 
 def _checkpoint(session: Session, reference: Reference) -> str | None:
-    identifier = session.scalar(select(Alias.checkpoint_id).where(Alias.name == reference.value))
+    is_named = (Alias.project_id == project_of(session), Alias.name == reference.value)
+    identifier = session.scalar(select(Alias.checkpoint_id).where(*is_named))
     return None if identifier is None else encode_id("ckpt", identifier)

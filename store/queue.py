@@ -35,6 +35,7 @@ class Claim:
     """A run that a worker holds. `attempt` and `worker_id` are the fencing token of everything it writes."""
 
     run_id: UUID
+    project_id: UUID
     job_id: UUID
     experiment_id: UUID | None
     attempt: int
@@ -116,7 +117,7 @@ def _take(
             hint_at=None,
             version=Run.version + 1,
         )
-        .returning(Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus)
+        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus)
     )
     row = session.execute(take).one_or_none()
     if row is None:
@@ -139,6 +140,7 @@ def _take(
     job = session.execute(select(Job.experiment_id, Job.method, Job.name, Job.spec).where(Job.id == row.job_id)).one()
     return Claim(
         run_id=run_id,
+        project_id=row.project_id,
         job_id=row.job_id,
         experiment_id=job.experiment_id,
         attempt=row.attempt,
@@ -274,6 +276,7 @@ def record_checkpoint(session: Session, claim: Claim, row: CheckpointRow) -> Des
     desired = _guarded(session, claim)
     values = {
         "id": new_id(),
+        "project_id": claim.project_id,
         "run_id": claim.run_id,
         "attempt": claim.attempt,
         "kind": row.kind,
@@ -356,6 +359,7 @@ def finish(
         write_rows(
             session,
             collected,
+            project_id=claim.project_id,
             run_id=claim.run_id,
             attempt=claim.attempt,
             job_id=claim.job_id,

@@ -136,6 +136,7 @@ def _submit(
         runs.append(
             {
                 "id": run_id,
+                "project_id": job.project_id,
                 "job_id": job.id,
                 "kind": spec.kind,
                 "seed": seed,

@@ -14,6 +14,8 @@ from api.client import Client
 from api.demo_report import write_report
 from api.local_platform import LocalPlatform
 from api.schemas import AttemptRead, RunRead
+from store.database import Database, make_engine
+from store.fsck import Finding, check
 from store.settings import Settings
 from tests import servers
 
@@ -38,6 +40,8 @@ class Played:
     memory_maps: dict[str, str]
     """Command line -> mapped files, of every process of the platform after the last run."""
     logs: str
+    findings: list[Finding]
+    """Of `lco fsck`, while the platform was up."""
 
 
 def play(directory: Path, experiment: dict[str, Any], environment: dict[str, str]) -> Played:
@@ -57,7 +61,17 @@ def play(directory: Path, experiment: dict[str, Any], environment: dict[str, str
             directory=directory,
             memory_maps=memory_maps([child.process.pid for child in platform.children.values()]),
             logs="\n".join(child.tail() for child in platform.children.values()),
+            findings=findings(Settings(data_dir=data_dir, database_url=environment.get("LCO_DATABASE_URL", ""))),
         )
+
+
+def findings(settings: Settings) -> list[Finding]:
+    """What breaks an invariant of the store."""
+    database = Database(make_engine(settings))
+    try:
+        return list(check(database, settings))
+    finally:
+        database.dispose()
 
 
 def memory_maps(pids: list[int]) -> dict[str, str]:
@@ -99,6 +113,11 @@ def test_attempts_name_what_dispatched_them(played: dict[str, Played], mode: str
     attempts = [attempt for of_run in played[mode].attempts.values() for attempt in of_run]
     assert {attempt.dispatcher for attempt in attempts} == {DISPATCHERS[mode]}
     assert {attempt.outcome for attempt in attempts} == {"succeeded"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_invariant_of_the_store_holds(played: dict[str, Played], mode: str) -> None:
+    assert played[mode].findings == []
 
 
 def test_rows_and_completions_are_byte_equal_on_both_platforms(played: dict[str, Played]) -> None:

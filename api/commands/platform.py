@@ -70,7 +70,7 @@ def up(options: Namespace) -> int:
         raise UsageError("--celery needs LCO_BROKER_URL")
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     (settings.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
-    with _only_one(settings.data_dir), _stop_requests() as stop:
+    with only_one(settings.data_dir), _stop_requests() as stop:
         _migrate(settings)
         (settings.data_dir / "api-url").unlink(missing_ok=True)
         platform = _Platform(settings, _commands(settings, options))
@@ -104,7 +104,7 @@ def _commands(settings: Settings, options: Namespace) -> dict[str, list[str]]:
 
 
 @contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
+def only_one(data_dir: Path) -> Iterator[None]:
     """Holds the data directory: a second platform in it is refused."""
     with (data_dir / "up.lock").open("w") as lock:
         try:

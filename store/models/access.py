@@ -8,10 +8,11 @@ from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
+from store.models.project import InProject
 
 
-class ApiKey(Base):
-    """An API key `lco_sk_<id>_<secret>`; only the SHA-256 of the secret is stored."""
+class ApiKey(InProject, Base):
+    """An API key `lco_sk_<id>_<secret>`; only the SHA-256 of the secret is stored. It reaches its project's rows."""
 
     __tablename__ = "api_keys"
 

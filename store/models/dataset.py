@@ -3,22 +3,23 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, PrimaryKeyConstraint, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
+from store.models.project import InProject
 
 
-class Dataset(Base):
+class Dataset(InProject, Base):
     """One version of a named data set; never changed."""
 
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("name", "version"),)
+    __table_args__ = (UniqueConstraint("project_id", "name", "version"), Index(None, "project_id", "id"))
 
     id: Mapped[PrimaryId]
     name: Mapped[ShortText]
     version: Mapped[int]
-    """1, 2, ... for each name."""
+    """1, 2, ... for each name of a project."""
     sha256: Mapped[str] = mapped_column(String(64))
     """Of the rows as they are kept: JSON Lines."""
     format: Mapped[ShortText]
@@ -33,11 +34,12 @@ class Dataset(Base):
     created_at: Mapped[Created]
 
 
-class Alias(Base):
-    """A name for a checkpoint, such as `champion`."""
+class Alias(InProject, Base):
+    """A project's name for one of its checkpoints, such as `champion`."""
 
     __tablename__ = "aliases"
+    __table_args__ = (PrimaryKeyConstraint("project_id", "name"),)
 
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
     checkpoint_id: Mapped[UUID] = mapped_column(ForeignKey("checkpoints.id"), index=True)
     updated_at: Mapped[Created]

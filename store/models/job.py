@@ -7,12 +7,14 @@ from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
+from store.models.project import InProject
 
 
-class Experiment(Base):
+class Experiment(InProject, Base):
     """One document that named several jobs."""
 
     __tablename__ = "experiments"
+    __table_args__ = (Index(None, "project_id", "id"),)
 
     id: Mapped[PrimaryId]
     name: Mapped[ShortText]
@@ -26,7 +28,7 @@ class Experiment(Base):
     created_at: Mapped[Created]
 
 
-class Job(Base):
+class Job(InProject, Base):
     """One spec over a list of seeds."""
 
     __tablename__ = "jobs"
@@ -34,6 +36,7 @@ class Job(Base):
         UniqueConstraint("experiment_id", "name"),
         Index(None, "status", "id"),
         Index(None, "experiment_id", "id"),
+        Index(None, "project_id", "id"),
     )
 
     id: Mapped[PrimaryId]

@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, UniqueConst
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
+from store.models.project import InProject
 
 
 class Event(Base):
@@ -52,11 +53,11 @@ class LogChunk(Base):
     created_at: Mapped[Created]
 
 
-class Checkpoint(Base):
+class Checkpoint(InProject, Base):
     """A directory with weights: a resumable state during the run, or the run's published model."""
 
     __tablename__ = "checkpoints"
-    __table_args__ = (UniqueConstraint("run_id", "attempt", "kind", "step"),)
+    __table_args__ = (UniqueConstraint("run_id", "attempt", "kind", "step"), Index(None, "project_id", "id"))
 
     id: Mapped[PrimaryId]
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"))
@@ -73,7 +74,7 @@ class Checkpoint(Base):
     created_at: Mapped[Created]
 
 
-class Result(Base):
+class Result(InProject, Base):
     """A metric of one policy on one benchmark for one train seed and one eval seed in one decoding."""
 
     __tablename__ = "results"
@@ -92,6 +93,7 @@ class Result(Base):
         ),
         Index(None, "experiment_id", "method"),
         Index(None, "job_id"),
+        Index(None, "project_id", "id"),
     )
 
     id: Mapped[PrimaryId]

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, U
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
+from store.models.project import InProject
 from store.states import Desired, RunState
 
 
@@ -15,7 +16,7 @@ def _members(column: str, values: type[RunState] | type[Desired]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
-class Run(Base):
+class Run(InProject, Base):
     """One seed of a job. `attempt` is the fencing token: every write of a worker names it."""
 
     __tablename__ = "runs"
@@ -44,6 +45,7 @@ class Run(Base):
             sqlite_where=text("state = 'retry_wait'"),
             postgresql_where=text("state = 'retry_wait'"),
         ),
+        Index(None, "project_id", "id"),
     )
 
     id: Mapped[PrimaryId]

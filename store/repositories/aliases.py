@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from store.confinement import project_of
 from store.database import database_time
 from store.errors import Invalid, NotFound
 from store.models.dataset import Alias
@@ -27,7 +28,7 @@ class Aliases:
         Raises:
             NotFound: no checkpoint has it.
         """
-        alias = self._session.get(Alias, name)
+        alias = self._session.get(Alias, (project_of(self._session), name))
         if alias is None:
             raise NotFound("alias", name[:64])
         return alias
@@ -50,9 +51,10 @@ class Aliases:
         if Checkpoints(self._session).get(checkpoint_id).kind != "model":
             raise Invalid("/checkpoint", "this is a resumable state, not a published model")
         moment = database_time(self._session)
-        alias = self._session.get(Alias, name)
+        key = (project_of(self._session), name)
+        alias = self._session.get(Alias, key)
         if alias is None:
-            alias = Alias(name=name, checkpoint_id=checkpoint_id, updated_at=moment)
+            alias = Alias(project_id=key[0], name=name, checkpoint_id=checkpoint_id, updated_at=moment)
             try:
                 with self._session.begin_nested():
                     self._session.add(alias)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.artifacts import data_file
+from store.confinement import project_of
 from store.database import database_time
 from store.errors import Conflict, NotFound
 from store.ids import encode_id
@@ -61,12 +62,15 @@ class Datasets:
         Raises:
             Conflict: others added versions of the same name all the time.
         """
-        newest = select(Dataset).where(Dataset.name == name).order_by(Dataset.version.desc()).limit(1)
+        project_id = project_of(self._session)
+        versions = select(Dataset).where(Dataset.project_id == project_id, Dataset.name == name)
+        newest = versions.order_by(Dataset.version.desc()).limit(1)
         for _ in range(_MAX_TRIES):
             last = self._session.scalar(newest)
             if last is not None and last.sha256 == rows.sha256:
                 return last, False
             dataset = Dataset(
+                project_id=project_id,
                 name=name,
                 version=1 if last is None else last.version + 1,
                 sha256=rows.sha256,

@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from store.confinement import project_of
 from store.database import database_time
 from store.errors import NotFound
 from store.ids import encode_id, new_id
@@ -35,10 +36,12 @@ class Keys:
         scope: str,
         expires_at: datetime | None = None,
         key_id: UUID | None = None,
+        project_id: UUID | None = None,
     ) -> ApiKey:
-        """Adds an API key."""
+        """Adds an API key, of the session's project unless told."""
         key = ApiKey(
             id=key_id or new_id(),
+            project_id=project_id or project_of(self._session),
             name=name,
             secret_sha256=secret_sha256,
             scope=scope,

@@ -7,11 +7,12 @@ from uuid import UUID
 
 import pytest
 from pydantic import TypeAdapter
-from sqlalchemy import text
+from sqlalchemy import delete, text
 
 from store.database import Database, make_engine
 from store.ids import new_id
 from store.models.job import Experiment, Job
+from store.models.project import DEFAULT_PROJECT_ID, Project
 from store.models.run import Run
 from store.models.tables import Base
 from store.queue import Claim, claim, finish, start
@@ -145,8 +146,9 @@ def rig(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Rig]:
     yield Rig(database, settings)
     database.dispose()
     with shared.write() as session:
-        tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+        tables = ", ".join(table.name for table in Base.metadata.sorted_tables if table.name != "projects")
         session.execute(text(f"TRUNCATE {tables}"))
+        session.execute(delete(Project).where(Project.id != DEFAULT_PROJECT_ID))  # the migration made that one
 
 
 @pytest.fixture
