@@ -10,6 +10,8 @@ def create(options: Namespace) -> int:
     """Makes an API key."""
     with Client() as client:
         created = client.create_key(options.name, options.scope, options.days)
+    if options.json:
+        return print_json(created)
     print(created.key)
     return 0
 
@@ -27,5 +29,8 @@ def list_keys(options: Namespace) -> int:
 def revoke(options: Namespace) -> int:
     """Ends an API key."""
     with Client() as client:
-        print(f"{client.revoke_key(options.id).id} is revoked")
+        revoked = client.revoke_key(options.id)
+    if options.json:
+        return print_json(revoked)
+    print(f"{revoked.id} is revoked")
     return 0
