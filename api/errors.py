@@ -19,6 +19,7 @@ from starlette.types import Scope
 
 from api.strict_json import StrictJsonError, escape_pointer
 from store.errors import Conflict, Invalid, InvalidRows, NotFound, NotYours
+from store.objects import StoreUnavailable
 
 logger = logging.getLogger("lco.api")
 
@@ -258,6 +259,12 @@ def install(app: FastAPI) -> None:
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return answer(request, 503, "database_unavailable", "the database does not answer; retry", headers=headers)
 
+    async def object_store(request: Request, error: Any) -> Response:
+        logger.warning("%s", error)
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        detail = "the object store does not answer; retry"
+        return answer(request, 503, "object_store_unavailable", detail, headers=headers)
+
     for kind, handler in (
         (ApiError, api_error),
         (NotFound, not_found),
@@ -270,6 +277,7 @@ def install(app: FastAPI) -> None:
         (HTTPException, http),
         (DBAPIError, database),
         (PoolTimeout, database),
+        (StoreUnavailable, object_store),
     ):
         app.add_exception_handler(kind, handler)
 

@@ -4,6 +4,7 @@ A path comes from an id or a checked name, never from a client.
 """
 
 import copy
+import logging
 import os
 import stat
 from pathlib import Path, PurePosixPath
@@ -13,16 +14,20 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from lco.manifest import MANIFEST, read_manifest
+from lco.manifest import read_manifest
 from store.confinement import confine
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id
+from store.models.dataset import Dataset
 from store.models.record import Checkpoint
 from store.naming import dataset_version
+from store.objects import DATA, is_here, object_store
 from store.queue import Claim
 from store.settings import Settings
 from store.sources import serving_run, source_job_id, spec_of
 from store.specs import Reference, references, replaced
+
+logger = logging.getLogger(__name__)
 
 
 def run_directory(settings: Settings, run_id: UUID, attempt: int) -> Path:
@@ -31,7 +36,20 @@ def run_directory(settings: Settings, run_id: UUID, attempt: int) -> Path:
 
 
 def earlier_directories(settings: Settings, claim: Claim) -> list[Path]:
-    """Existing directories of the run's earlier attempts, newest first."""
+    """Existing directories of the run's earlier attempts, newest first; a newer checkpoint in the object store is
+    fetched.
+
+    Raises:
+        StoreUnavailable: the object store does not answer.
+    """
+    store = object_store(settings)
+    for attempt in claim.earlier_attempts if store is not None else ():
+        assert store is not None
+        directory = run_directory(settings, claim.run_id, attempt)
+        newest = store.newest_checkpoint(relative_path(settings, directory))
+        if newest is not None:
+            store.fetch(settings.artifacts, artifact_path(settings, newest))
+            break
     directories = (run_directory(settings, claim.run_id, attempt) for attempt in claim.earlier_attempts)
     return [directory for directory in directories if directory.is_dir()]
 
@@ -106,6 +124,30 @@ def data_file(settings: Settings, relative: str) -> Path:
     return root / relative
 
 
+def dataset_file(settings: Settings, dataset: Dataset) -> Path:
+    """The rows of a data set as JSON Lines, fetched from the object store where they are not here.
+
+    Raises:
+        ValueError: there is no such file, or it is damaged.
+        StoreUnavailable: the object store does not answer.
+    """
+    store = object_store(settings)
+    target = below(settings.data, dataset.path)
+    if store is not None and not target.exists():
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.fetching")
+        try:
+            store.get(f"{DATA}/{dataset.path}", temporary)
+            temporary.replace(target)
+        except FileNotFoundError:
+            pass
+        finally:
+            temporary.unlink(missing_ok=True)
+    place = data_file(settings, dataset.path)
+    if place.stat().st_size != dataset.size_bytes:
+        raise ValueError(f"the file of {dataset.name}@{dataset.version} is damaged")
+    return place
+
+
 _ROLES = {"model": "model", "reward-model": "model", "data": "pairs", "completions": "completions"}
 """What an input needs -> the output of the job that it names."""
 
@@ -119,10 +161,12 @@ def published_output(settings: Settings, run_id: UUID, attempt: int, role: str) 
 
     Raises:
         ValueError: nothing is published, the directory is damaged, or it has no such output.
+        StoreUnavailable: the object store does not answer.
     """
     if attempt == 0:
         raise ValueError(f"{encode_id('run', run_id)} has published nothing")
     directory = run_directory(settings, run_id, attempt)
+    is_here(settings, directory)
     manifest = read_manifest(directory)
     if role not in manifest.outputs:
         raise ValueError(f"{encode_id('run', run_id)} has no output {role!r}")
@@ -134,7 +178,7 @@ def published_files(settings: Settings, run_id: UUID, attempt: int) -> dict[str,
     or the run's directory is gone.
     """
     directory = run_directory(settings, run_id, attempt)
-    if attempt == 0 or not (directory / MANIFEST).is_file():
+    if attempt == 0 or not is_here(settings, directory):
         return {}
     outputs = read_manifest(directory, is_checked=False).outputs
     places = {role: below(directory, relative) for role, relative in outputs.items()}
@@ -158,16 +202,15 @@ def resolve_reference(
         dataset = dataset_version(session, reference.value)
         if dataset is None:
             raise NotFound("data set", reference.value)
-        place = data_file(settings, dataset.path)
-        if place.stat().st_size != dataset.size_bytes:
-            raise ValueError(f"the file of {reference.value} is damaged")
-        return place
+        return dataset_file(settings, dataset)
     if reference.scheme == "checkpoint-id":
         query = select(Checkpoint.path).where(Checkpoint.id == decode_id("ckpt", reference.value))
         relative = session.scalar(query)
         if relative is None:
             raise NotFound("checkpoint", reference.value)
         directory = artifact_path(settings, relative)
+        if not directory.is_dir():
+            is_here(settings, directory.parent)  # a published model lies in its attempt's directory
         if not directory.is_dir():
             raise ValueError(f"the directory of {reference.value} is gone")
         return directory
@@ -177,6 +220,39 @@ def resolve_reference(
     if run is None:
         raise ValueError(f"job {reference.value} has no run of seed {seed}")
     return published_output(settings, run.id, run.output_attempt, _ROLES[reference.source])
+
+
+def inputs_elsewhere(session: Session, settings: Settings, claim: Claim) -> list[Path | Dataset]:
+    """What of the run's inputs may have to be fetched: directories with a manifest, data sets. Empty without an object
+    store. Bring them here with `bring`, outside of a transaction: they may be large.
+    """
+    if not settings.artifact_store:
+        return []
+    found: list[Path | Dataset] = []
+    for reference in references(spec_of(claim.spec).config):
+        if reference.scheme == "dataset" and (dataset := dataset_version(session, reference.value)) is not None:
+            found.append(dataset)
+        elif reference.scheme == "checkpoint-id":
+            query = select(Checkpoint.path).where(Checkpoint.id == decode_id("ckpt", reference.value))
+            if (relative := session.scalar(query)) is not None:
+                found.append(artifact_path(settings, relative).parent)
+        elif (job_id := source_job_id(session, reference, claim.experiment_id)) is not None:
+            run = serving_run(session, job_id, claim.seed)
+            if run is not None and run.output_attempt:
+                found.append(run_directory(settings, run.id, run.output_attempt))
+    return found
+
+
+def bring(settings: Settings, needed: Path | Dataset) -> None:
+    """Fetches an input from the object store where it is not here; what is nowhere is left to who reads it.
+
+    Raises:
+        StoreUnavailable: the object store does not answer.
+    """
+    try:
+        dataset_file(settings, needed) if isinstance(needed, Dataset) else is_here(settings, needed)
+    except ValueError as error:
+        logger.warning("%s", error)  # the same error is the run's, with the input's pointer, when it is resolved
 
 
 def resolved_config(session: Session, settings: Settings, claim: Claim) -> dict[str, Any]:

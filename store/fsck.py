@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from lco.manifest import read_manifest
+from lco.manifest import MANIFEST, read_manifest
 from store.artifacts import artifact_path, below, run_directory
 from store.backup import is_kept
 from store.database import Database, is_current
@@ -24,6 +24,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Event, Result
 from store.models.run import Attempt, Run, RunDependency
 from store.models.tables import Base
+from store.objects import DATA, is_published, object_store
 from store.settings import Settings
 from store.states import LIVE, TERMINAL, RunState, job_status
 
@@ -215,11 +216,16 @@ def _checkpoints(scope: _Scope) -> _Found:
     )
     for row in scope.session.execute(query.order_by(Checkpoint.id)):
         place = artifact_path(scope.settings, row.path)
-        if not place.is_dir():
+        if not place.is_dir() and not (scope.settings.artifact_store and is_published(scope.settings, place.parent)):
             yield encode_id("ckpt", row.id), f"its directory {row.path} is gone: restore it, or delete the checkpoint"
 
 
 def _directory(scope: _Scope, directory: Path, prefix: str, identifier: Any) -> _Found:
+    store = object_store(scope.settings)
+    if store is not None and (lost := store.missing_files(directory.relative_to(scope.settings.artifacts).as_posix())):
+        yield encode_id(prefix, identifier), f"the object store lacks {', '.join(lost[:5])}: push it there again"
+    if store is not None and not (directory / MANIFEST).is_file():
+        return  # it ran on another machine
     try:
         manifest = read_manifest(directory, is_checked=scope.is_deep)
         for role, relative in manifest.outputs.items():
@@ -231,12 +237,16 @@ def _directory(scope: _Scope, directory: Path, prefix: str, identifier: Any) -> 
 
 
 def _datasets(scope: _Scope) -> _Found:
-    """The rows of each data set are there, with the hash that names them."""
+    """The rows of each data set are there, as many bytes as were uploaded."""
+    store = object_store(scope.settings)
     for row in scope.session.execute(select(Dataset.name, Dataset.version, Dataset.path, Dataset.size_bytes)):
         place = below(scope.settings.data, row.path)
-        if not place.is_file():
+        size = place.stat().st_size if place.is_file() else None
+        if size is None and store is not None:
+            size = store.size_bytes(f"{DATA}/{row.path}")
+        if size is None:
             yield f"dataset:{row.name}@{row.version}", f"its file {row.path} is gone: upload the rows again"
-        elif place.stat().st_size != row.size_bytes:
+        elif size != row.size_bytes:
             yield f"dataset:{row.name}@{row.version}", f"its file {row.path} has another size than when it was uploaded"
 
 

@@ -17,13 +17,13 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from lco.manifest import MANIFEST
 from store.artifacts import data_file, model_directory, run_directory
 from store.database import database_time
 from store.ids import decode_id, new_id
 from store.models.record import Checkpoint, Result
 from store.models.run import Run
 from store.naming import dataset_version
+from store.objects import is_published
 from store.settings import Settings
 from store.sources import serving_run, source_job_id
 from store.specs import JobSpec, Reference, references, replaced
@@ -98,7 +98,7 @@ def finished_run(session: Session, settings: Settings, found_hash: str | None) -
         .order_by(Run.id.desc())
     )
     for run in session.scalars(query):
-        if (run_directory(settings, run.id, run.output_attempt) / MANIFEST).is_file():
+        if is_published(settings, run_directory(settings, run.id, run.output_attempt)):
             return run
     return None
 

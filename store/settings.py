@@ -20,6 +20,9 @@ class Settings(Config):
     """`redis://...` switches dispatch to Celery; empty uses the local loop that polls SQL."""
     artifact_root: Path = Path()
     """Run directories; `data_dir/artifacts` when empty. Shared by all workers and the API."""
+    artifact_store: str = ""
+    """Object store that the machines share instead of `artifact_root`, such as `s3://BUCKET/PREFIX` (credentials and
+    endpoint come from the usual AWS_ variables): published run directories, checkpoints and uploaded data sets."""
     models_root: Path = Path()
     """Imported models, one directory a name; `data_dir/models` when empty."""
     data_root: Path = Path()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from store.errors import InvalidRows, RowProblem
+from store.objects import DATA, object_store
 from store.settings import Settings
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -55,6 +56,7 @@ def keep_rows(settings: Settings, upload: Path, form: Format, text_fields: Seque
 
     Raises:
         InvalidRows: the file or some of its rows are wrong; names the first of them by number.
+        StoreUnavailable: the object store did not take them.
     """
     problems: list[RowProblem] = []
     columns: dict[str, None] = {}
@@ -91,6 +93,8 @@ def keep_rows(settings: Settings, upload: Path, form: Format, text_fields: Seque
         relative = f"{FOLDER}/{digest.hexdigest()}.jsonl"
         kept.chmod(0o640)
         kept.replace(settings.data / relative)
+        if (store := object_store(settings)) is not None:
+            store.put(settings.data / relative, f"{DATA}/{relative}")
     finally:
         kept.unlink(missing_ok=True)
     return Rows(digest.hexdigest(), relative, num_rows, size_bytes, list(columns))

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
@@ -17,6 +18,8 @@ from store.database import Database
 from store.endpoints import key_variables
 from store.errors import Invalid, NotYours
 from store.ids import encode_id
+from store.models.dataset import Dataset
+from store.objects import StoreUnavailable, object_store
 from store.rows import CheckpointRow
 from store.settings import Settings
 from store.sources import spec_of
@@ -26,6 +29,7 @@ from worker.endings import Ending, classify
 from worker.gpus import Hold
 from worker.kinds import Kind
 from worker.process import LOG, Command, RunProcess
+from worker.publisher import Publisher
 from worker.tails import Batch, Tails
 
 SILENCE_SECONDS = 600.0
@@ -69,6 +73,7 @@ class SupervisedAttempt:
         self._name = f"{encode_id('run', claim.run_id)}/{claim.attempt}"
         self._directory = artifacts.run_directory(settings, claim.run_id, claim.attempt)
         self._tails = Tails(self._directory, LOG)
+        self._publisher = Publisher(object_store(settings), settings.artifacts)
         self._process: RunProcess | None = None
         self._is_started_row = False
         self._stop_by: float | None = None
@@ -124,6 +129,8 @@ class SupervisedAttempt:
             command = self._prepare()
         except Invalid as error:
             return Ending(Outcome.USER, "input", f"{error.pointer}: {error.message}")
+        except StoreUnavailable as error:
+            return Ending(Outcome.INFRA, "object_store", str(error)[:500])
         except OSError as error:
             return Ending(Outcome.INFRA, "start", f"the run directory cannot be written: {error}")
         try:
@@ -141,6 +148,8 @@ class SupervisedAttempt:
         """Makes the run directory with its `config.json`."""
         if self._claim.kind not in self._kinds:
             raise Invalid("/kind", f"this worker knows no kind {self._claim.kind!r}")
+        for needed in self._insistently(self._elsewhere):
+            artifacts.bring(self._settings, needed)
         config = self._insistently(self._resolve)
         self._directory.mkdir(parents=True, exist_ok=True)
         for directory in (self._directory.parent, self._directory.parent.parent):
@@ -157,6 +166,10 @@ class SupervisedAttempt:
             keys=key_variables(self._settings, spec_of(self._claim.spec).config),
             mark=self._name,
         )
+
+    def _elsewhere(self) -> list[Path | Dataset]:
+        with self._database.read() as session:
+            return artifacts.inputs_elsewhere(session, self._settings, self._claim)
 
     def _resolve(self) -> dict[str, Any]:
         with self._database.read() as session:
@@ -256,6 +269,7 @@ class SupervisedAttempt:
             queue.append_metrics(session, claim, batch.metrics)
         for manifest in batch.checkpoints:
             queue.record_checkpoint(session, claim, self._state_row(manifest))
+            self._publisher.offer(manifest.directory)
         for level, message in batch.messages:
             queue.add_event(session, claim, level=level, message=message)
         if batch.log:
@@ -281,8 +295,12 @@ class SupervisedAttempt:
         if ending.outcome is Outcome.SUCCEEDED:
             try:
                 manifest = read_manifest(self._directory)
+                self._publisher.publish(self._directory)
             except ValueError as error:
                 ending = Ending(Outcome.INFRA, "manifest", str(error), ending.exit_code)
+            except StoreUnavailable as error:  # the next attempt finds the work done, and pushes it
+                manifest, ending = None, Ending(Outcome.INFRA, "object_store", str(error)[:500], ending.exit_code)
+        self._publisher.close(0.0 if manifest else self._settings.stop_seconds)
         try:
             self._insistently(lambda: self._write_ending(ending, manifest))
         except (ValueError, OSError, SQLAlchemyError) as error:  # what it left is not what its kind promises

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from store import queue
 from store.database import Database
 from store.ids import new_id
+from store.objects import object_store
 from store.settings import Settings
 from worker.attempt import SILENCE_SECONDS, SupervisedAttempt
 from worker.gpus import Gpus
@@ -41,6 +42,7 @@ class Supervisor:
         self.dispatcher, self.slots = dispatcher, slots
         self._kinds, self._silence_seconds = kinds, silence_seconds
         self._gpus = Gpus(settings.data_dir / "locks", settings.gpu_indices)
+        object_store(settings)  # one that cannot be used is told at the start, not at the end of a run
         self._attempts: set[SupervisedAttempt] = set()
         self._lock = threading.Lock()
         self._drain_within: float | None = None

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from store.artifacts import data_file
+from store.artifacts import dataset_file
 from store.confinement import project_of
 from store.database import database_time
 from store.errors import Conflict, NotFound
@@ -97,7 +97,7 @@ def rows_of(settings: Settings, dataset: Dataset, limit: int, after: int = 0) ->
         NotFound: the file is gone.
     """
     try:
-        place = data_file(settings, dataset.path)
+        place = dataset_file(settings, dataset)
     except ValueError:
         raise NotFound("file of the data set", dataset.path) from None
     with place.open("rb") as stream:
