@@ -14,7 +14,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from store.database import now_expression
+from store.database import database_time, now_expression
 from store.effects import Happening, settle, state_event, touch_job
 from store.endings import Ending, end_attempt, write_rows
 from store.errors import NotYours
@@ -51,6 +51,10 @@ class Claim:
     """Indices of the GPUs that it takes from the worker."""
     earlier_attempts: tuple[int, ...]
     """Numbers of the attempts before this one, newest first: their directories may hold checkpoints."""
+    traceparent: str | None = None
+    """Trace context of the request that submitted the run."""
+    waited_seconds: float = 0.0
+    """From when the run could be claimed to the claim."""
 
 
 def claim(
@@ -117,12 +121,15 @@ def _take(
             hint_at=None,
             version=Run.version + 1,
         )
-        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus)
+        .returning(
+            Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus, Run.traceparent, Run.available_at
+        )
     )
     row = session.execute(take).one_or_none()
     if row is None:
         return None
     gpus = tuple(free_gpus[: row.num_gpus])
+    waited_seconds = max(0.0, (database_time(session) - row.available_at).total_seconds())
     earlier = select(Attempt.n).where(Attempt.run_id == run_id).order_by(Attempt.n.desc())
     earlier_attempts = tuple(session.scalars(earlier))
     session.execute(
@@ -133,6 +140,7 @@ def _take(
             dispatcher=dispatcher,
             host=clean_text(host, 128),
             gpus=list(gpus),
+            waited_seconds=waited_seconds,
             started_at=moment,
         )
     )
@@ -152,6 +160,8 @@ def _take(
         spec=job.spec,
         gpus=gpus,
         earlier_attempts=earlier_attempts,
+        traceparent=row.traceparent,
+        waited_seconds=waited_seconds,
     )
 
 

@@ -23,6 +23,8 @@ from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
 from store.states import TERMINAL, RunState
 
+TRACEPARENT = "lco_traceparent"
+"""Name under which a session knows the trace context of its request."""
 _MAX_SEED = 2**63 - 1
 
 
@@ -154,6 +156,7 @@ def _submit(
                 "available_at": moment,
                 "created_at": moment,
                 "queued_at": None if unfinished else moment,
+                "traceparent": session.info.get(TRACEPARENT),
             }
         )
         if twin is not None:

@@ -20,6 +20,7 @@ from store.errors import Invalid, NotYours
 from store.ids import encode_id
 from store.models.dataset import Dataset
 from store.objects import StoreUnavailable, object_store
+from store.repositories.signals import Signals
 from store.rows import CheckpointRow
 from store.settings import Settings
 from store.sources import spec_of
@@ -99,6 +100,8 @@ class SupervisedAttempt:
             self._finish(ending)
         except Abandoned as reason:
             logger.warning("%s: given up: %s", self._name, reason)
+            if self._is_lost or isinstance(reason.__cause__, NotYours):
+                self._count_fenced()
         finally:
             self._kill()
             self._over.set()
@@ -219,6 +222,14 @@ class SupervisedAttempt:
             process = self._process
         if process is not None and not self._over.is_set():
             process.kill()
+
+    def _count_fenced(self) -> None:
+        """Says that the guard refused this attempt; no more than a number for the operator."""
+        try:
+            with self._database.write() as session:
+                Signals(session).count_fenced()
+        except SQLAlchemyError as error:
+            logger.warning("%s: not counted as fenced: %s", self._name, error)
 
     # Rows.
 

@@ -15,10 +15,12 @@ from store.doorbell import due_for_ring, mark_rung, ring
 from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
+from store.repositories.signals import Signals
 from store.repositories.workers import Workers
 from store.settings import Settings
 
 _CLEAN_UP_SECONDS = 60.0
+_NOTE_SECONDS = 5.0
 _FORGET_WORKER_SECONDS = 3600.0
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class Reconciler:
         """
         self._settings, self._database, self._clock = settings, database, clock
         self._watch = SilenceWatch(settings.lease_seconds, clock)
-        self._clean_up_at = clock()
+        self._clean_up_at = self._note_at = clock()
         self._lock = threading.Lock()
 
     def tick(self) -> None:
@@ -47,6 +49,7 @@ class Reconciler:
                     promote_waiting(session)
                 self.ring_queued()
                 self._clean_up()
+                self._note_success()
             except SQLAlchemyError as error:
                 self._watch.reset()
                 logger.warning("a round of repairs failed: %s", error)
@@ -71,6 +74,14 @@ class Reconciler:
             reaped = reap(session, self._watch, self._settings.max_infra_failures)
         for run_id in reaped:
             logger.warning("%s: its worker fell silent", encode_id("run", run_id))
+
+    def _note_success(self) -> None:
+        """Leaves word of a whole round, every few seconds: Prometheus looks no more often."""
+        if self._clock() < self._note_at:
+            return
+        self._note_at = self._clock() + _NOTE_SECONDS
+        with self._database.write() as session:
+            Signals(session).note_success()
 
     def _clean_up(self) -> None:
         if self._clock() < self._clean_up_at:

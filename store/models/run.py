@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
@@ -87,6 +87,8 @@ class Run(InProject, Base):
     """Equal for runs that do the same thing; null where an input has none."""
     reused_run_id: Mapped[UUID | None] = mapped_column()
     """The run whose output this one took over instead of running."""
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    """W3C trace context of the request that submitted it; null where there was none."""
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[Created]
     queued_at: Mapped[datetime | None] = mapped_column()
@@ -131,5 +133,7 @@ class Attempt(Base):
     resumed_from_step: Mapped[int | None] = mapped_column()
     last_step: Mapped[int] = mapped_column(default=0)
     """Furthest step reported until it ended: tells a failure after progress from one that repeats itself."""
+    waited_seconds: Mapped[float | None] = mapped_column(Float)
+    """From when the run could be claimed to the claim; null for attempts of before it was kept."""
     started_at: Mapped[Created]
     ended_at: Mapped[datetime | None] = mapped_column()

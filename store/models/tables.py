@@ -7,6 +7,7 @@ from store.models.job import Experiment, Job
 from store.models.project import Project
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
 from store.models.run import Attempt, Run, RunDependency
+from store.models.signal import Signal
 from store.models.worker import Worker
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "Run",
     "RunDependency",
     "Session",
+    "Signal",
     "Worker",
 ]

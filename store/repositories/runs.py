@@ -1,11 +1,11 @@
 """Runs, their attempts and dependencies."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from store.database import database_time
@@ -14,7 +14,7 @@ from store.ids import encode_id
 from store.models.job import Job
 from store.models.run import Attempt, Run, RunDependency
 from store.repositories.paging import Order, Page, keyset_page
-from store.states import RunState
+from store.states import LIVE, RunState
 
 
 class Runs:
@@ -113,5 +113,25 @@ class Runs:
 
     def attempt_outcomes(self) -> dict[str, int]:
         """Number of ended attempts by outcome."""
-        query = select(Attempt.outcome, func.count()).where(Attempt.outcome.is_not(None)).group_by(Attempt.outcome)
+        query = select(Attempt.outcome, func.count()).join(Run, Run.id == Attempt.run_id)
+        query = query.where(Attempt.outcome.is_not(None)).group_by(Attempt.outcome)
         return {outcome: count for outcome, count in self._session.execute(query) if outcome is not None}
+
+    def waits(self, bounds: Sequence[float]) -> tuple[list[int], float]:
+        """How many attempts waited at most as long as each bound, all of them last; and their seconds together."""
+        waited = Attempt.waited_seconds
+        counts = [func.count(case((waited <= bound, 1))) for bound in bounds]
+        query = select(*counts, func.count(waited), func.coalesce(func.sum(waited), 0.0))
+        row = self._session.execute(query.join(Run, Run.id == Attempt.run_id)).one()
+        return list(row[:-1]), float(row[-1])
+
+    def live(self, limit: int) -> list[Run]:
+        """Runs that a worker holds, newest first."""
+        query = select(Run).where(Run.state.in_(LIVE)).order_by(Run.id.desc()).limit(limit)
+        return list(self._session.scalars(query))
+
+    def held(self) -> tuple[int, int]:
+        """How many runs workers hold, and how many GPUs these have."""
+        query = select(func.count(), func.coalesce(func.sum(Run.num_gpus), 0)).where(Run.state.in_(LIVE))
+        num_runs, num_gpus = self._session.execute(query).one()
+        return int(num_runs), int(num_gpus)
