@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
@@ -58,6 +59,8 @@ class Settings(Config):
     """Time between two looks at the queue while idle."""
     max_infra_failures: PositiveInt = 5
     """Attempts that infrastructure may end before the run fails."""
+    log_format: Literal["text", "json"] = "text"
+    """Form of the API's and the workers' own log: `text`, or `json` for one object a line."""
     api_key: str = ""
     """Key that the command line and the client send; empty reads `data_dir/admin-key`."""
     url: str = ""

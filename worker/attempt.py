@@ -1,5 +1,6 @@
 """One attempt under supervision: its process, its heartbeat, its rows, its end."""
 
+import contextvars
 import json
 import logging
 import threading
@@ -13,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from sqlalchemy.orm import Session
 
 from lco.manifest import Manifest, read_manifest, sync_directory, write_durably
-from store import artifacts, queue
+from store import artifacts, logs, queue
 from store.database import Database
 from store.endpoints import key_variables
 from store.errors import Invalid, NotYours
@@ -85,7 +86,14 @@ class SupervisedAttempt:
 
     def run(self) -> None:
         """Supervises the attempt to its end. Never raises for what a run, its files or the database do."""
-        beating = threading.Thread(target=self._beat, name=f"beat {self._name}", daemon=True)
+        claim = self._claim
+        named = {"job_id": encode_id("job", claim.job_id), "run_id": encode_id("run", claim.run_id)}
+        with logs.bound(**named, attempt=claim.attempt):
+            self._run()
+
+    def _run(self) -> None:
+        alike = contextvars.copy_context()  # the other thread's lines are about the same attempt
+        beating = threading.Thread(target=alike.run, args=(self._beat,), name=f"beat {self._name}", daemon=True)
         beating.start()
         try:
             try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from store import logs
 from store.database import Database
 from store.doorbell import due_for_ring, mark_rung, ring
 from store.ids import encode_id
@@ -73,7 +74,8 @@ class Reconciler:
         with self._database.write() as session:
             reaped = reap(session, self._watch, self._settings.max_infra_failures)
         for run_id in reaped:
-            logger.warning("%s: its worker fell silent", encode_id("run", run_id))
+            with logs.bound(run_id=encode_id("run", run_id)):
+                logger.warning("%s: its worker fell silent", encode_id("run", run_id))
 
     def _note_success(self) -> None:
         """Leaves word of a whole round, every few seconds: Prometheus looks no more often."""
