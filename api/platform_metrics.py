@@ -19,6 +19,8 @@ from store.repositories.signals import FENCED, RECONCILED, Signals
 from store.repositories.workers import Workers
 from store.settings import Settings
 
+Values = dict[tuple[str, ...], float]
+"""Labels' values -> number."""
 WAIT_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86400.0)
 """Upper bounds in seconds of the wait before an attempt."""
 _ALIVE = timedelta(seconds=30)
@@ -40,9 +42,9 @@ def platform_lines(database: Database, settings: Settings) -> Iterator[str]:
 
 def _runs(session: Session) -> Iterator[str]:
     runs = Runs(session)
-    counts: dict[tuple[str, ...], float] = {key: float(value) for key, value in runs.counts().items()}
-    oldest: dict[tuple[str, ...], float] = {(key,): value for key, value in runs.oldest_queued_seconds().items()}
-    ended: dict[tuple[str, ...], float] = {(key,): float(value) for key, value in runs.attempt_outcomes().items()}
+    counts: Values = {key: float(value) for key, value in runs.counts().items()}
+    oldest: Values = {(key,): value for key, value in runs.oldest_queued_seconds().items()}
+    ended: Values = {(key,): float(value) for key, value in runs.attempt_outcomes().items()}
     yield from gauge("lco_runs", "Runs by state and queue.", counts, ("state", "queue"))
     yield from gauge("lco_queue_oldest_seconds", "How long the oldest claimable run waits.", oldest, ("queue",))
     yield from gauge("lco_attempts_total", "Ended attempts by outcome.", ended, ("outcome",), kind="counter")
@@ -53,8 +55,8 @@ def _runs(session: Session) -> Iterator[str]:
 
 def _live(live: Iterable[Run]) -> Iterator[str]:
     """Speed and progress of the runs that a worker holds."""
-    tokens: dict[tuple[str, ...], float] = {}
-    steps: dict[tuple[str, ...], float] = {}
+    tokens: Values = {}
+    steps: Values = {}
     for run in live:
         labels = (encode_id("run", run.id), run.kind)
         steps[labels] = float(run.progress_step)
@@ -72,23 +74,23 @@ def _workers(session: Session) -> Iterator[str]:
     alive = [worker for worker in Workers(session).all() if worker.last_seen_at > after]
     held, gpus_held = Runs(session).held()
     yield from gauge("lco_workers", "Workers seen lately, by what they do.", _by_duty(alive), ("state",))
-    slots = {("offered",): float(sum(worker.slots for worker in alive)), ("busy",): float(held)}
+    slots: Values = {("offered",): float(sum(worker.slots for worker in alive)), ("busy",): float(held)}
     yield from gauge("lco_slots", "Slots that workers offer, and those with a run.", slots, ("state",))
     offered = {(worker.host, index) for worker in alive for index in worker.gpus}
-    gpus = {("offered",): float(len(offered)), ("busy",): float(gpus_held)}
+    gpus: Values = {("offered",): float(len(offered)), ("busy",): float(gpus_held)}
     yield from gauge("lco_gpus", "GPUs that workers hand out, and those that runs have.", gpus, ("state",))
 
 
-def _by_duty(alive: Iterable[Worker]) -> dict[tuple[str, ...], float]:
-    counts = {("serving",): 0.0, ("draining",): 0.0}
+def _by_duty(alive: Iterable[Worker]) -> Values:
+    counts: Values = {("serving",): 0.0, ("draining",): 0.0}
     for worker in alive:
         counts[("draining" if worker.is_draining else "serving",)] += 1
-    return dict(counts)
+    return counts
 
 
 def _signals(session: Session) -> Iterator[str]:
     signals = Signals(session).all()
-    fenced = {(): signals.get(FENCED, 0.0)}
+    fenced: Values = {(): signals.get(FENCED, 0.0)}
     name = "lco_fenced_writes_total"
     yield from gauge(name, "Attempts whose writes were refused: their run was another's.", fenced, (), kind="counter")
     if RECONCILED in signals:
@@ -101,7 +103,7 @@ def _signals(session: Session) -> Iterator[str]:
 
 
 def _disk(settings: Settings) -> Iterator[str]:
-    free: dict[tuple[str, ...], float] = {}
+    free: Values = {}
     for place, path in (("data", settings.data_dir), ("artifacts", settings.artifacts)):
         if path.exists():
             free[(place,)] = float(shutil.disk_usage(path).free)

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from evaluation.endpoint_config import key_variable, origin_of
 from lco.config import Config
+from store.tracker_config import tracker_configs
 
 
 class Settings(Config):
@@ -59,6 +60,9 @@ class Settings(Config):
     """Time between two looks at the queue while idle."""
     max_infra_failures: PositiveInt = 5
     """Attempts that infrastructure may end before the run fails."""
+    trackers: str = ""
+    """Trackers that `python -m worker.mirror` copies metrics to, comma-separated: `tensorboard:DIR`, `mlflow:URI`,
+    `wandb:PROJECT`. Empty: none."""
     log_format: Literal["text", "json"] = "text"
     """Form of the API's and the workers' own log: `text`, or `json` for one object a line."""
     api_key: str = ""
@@ -118,6 +122,12 @@ class Settings(Config):
         if len(set(indices)) != len(indices) or any(index < 0 for index in indices):
             raise ValueError(f"LCO_GPUS: {self.gpus!r} is no list of different GPU indices")
         return indices
+
+    @field_validator("trackers")
+    @classmethod
+    def _trackers_are_known(cls, text: str) -> str:
+        tracker_configs(text)
+        return text
 
     @field_validator("endpoints")
     @classmethod

@@ -22,6 +22,7 @@ CHECKS: dict[str, Check] = {
     "artifacts": services.artifacts,
     "api": services.api,
     "endpoints": services.endpoints,
+    "extras": machine.extras,
     "hub": machine.hub,
 }
 """In the order in which they are shown."""

@@ -1,6 +1,5 @@
 """Checks of the machine: interpreter, torch, disk, keys, grader, hub."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -18,6 +17,8 @@ from packaging.requirements import Requirement
 from api.doctor.findings import Finding, broken, ok, skipped, warning
 from lco.grading.grader import Grader
 from store.settings import Settings
+from store.tracing import endpoint_of, is_available
+from store.tracker_config import missing_package, tracker_configs
 
 _CHILD_SECONDS = 120.0
 _LEAST_FREE_BYTES = 1 << 30
@@ -174,18 +175,16 @@ def hub(settings: Settings) -> Finding:
     return ok(f"{url} answers")
 
 
-EXTRAS = {
-    "tensorboard": ("tensorboard", "tensorboard"),
-    "mlflow": ("mlflow", "mlflow"),
-    "wandb": ("wandb", "wandb"),
-    "otel": ("opentelemetry.sdk", "otel"),
-}
-"""What can be switched on -> the module that it needs, and the extra that installs it."""
-
-
-def is_installed(module: str) -> bool:
-    """Whether a module can be imported; it is not."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+def extras(settings: Settings) -> Finding:
+    """Whether what the settings switch on is installed."""
+    configs = tracker_configs(settings.trackers)
+    if problems := [problem for config in configs if (problem := missing_package(config))]:
+        return broken(problems[0].partition(":")[0], problems[0].partition(": ")[2])
+    is_traced = bool(endpoint_of(os.environ))
+    if is_traced and not is_available():
+        cure = "pip install 'lco-platform[otel]'"
+        return warning("OTEL_EXPORTER_OTLP_ENDPOINT is set; nothing is traced without OpenTelemetry's SDK", cure)
+    if not configs and not is_traced:
+        return skipped("LCO_TRACKERS and OTEL_EXPORTER_OTLP_ENDPOINT are empty")
+    named = [config.kind for config in configs] + (["OpenTelemetry"] if is_traced else [])
+    return ok(f"{', '.join(named)}: installed")

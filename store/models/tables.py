@@ -4,6 +4,7 @@ from store.models.access import ApiKey, IdempotencyKey, Session
 from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
+from store.models.mirror import Mirror
 from store.models.project import Project
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
 from store.models.run import Attempt, Run, RunDependency
@@ -25,6 +26,7 @@ __all__ = [
     "Job",
     "LogChunk",
     "Metric",
+    "Mirror",
     "Project",
     "Result",
     "Run",
