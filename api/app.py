@@ -1,9 +1,10 @@
 """The application: `create_app(settings)`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.staticfiles import StaticFiles
@@ -69,6 +70,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
+        # Spans alone, where tracing.start ran; those of machines that look every second would bury the others.
+        telemetry={"metrics": False, "logs": False, "operation_spans": False, "exclude": _is_untraced},
     )
     app.state.query_names = {}
     app.state.metrics = RequestMetrics()
@@ -101,6 +104,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.hub.close()
     app.state.database.dispose()
+
+
+def _is_untraced(scope: MutableMapping[str, Any]) -> bool:
+    path = str(scope.get("path", ""))
+    return path in ("/healthz", "/readyz", "/metrics") or path.startswith("/static/")
 
 
 class _Static(StaticFiles):

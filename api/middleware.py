@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import RETRY_AFTER_SECONDS, ApiError, is_outage, make_problem, problem_response
 from api.metrics import RequestMetrics
 from store import logs
+from store.tracing import current_traceparent, trace_id_of
 
 logger = logging.getLogger("lco.api")
 
@@ -68,7 +69,8 @@ class RequestContext:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        with logs.bound(request_id=request_id):
+        traced = trace_id_of(current_traceparent())
+        with logs.bound(request_id=request_id, **({"trace_id": traced} if traced else {})):
             self.num_requests += 1
             try:
                 if self.num_requests > MAX_REQUESTS:

@@ -13,7 +13,7 @@ import uvicorn
 from api.app import create_app
 from api.auth import create_key
 from lco.manifest import write_durably
-from store import logs
+from store import logs, tracing
 from store.database import Database, is_current, make_engine
 from store.repositories.keys import Keys
 from store.settings import Settings
@@ -109,6 +109,7 @@ def serve(settings: Settings) -> int:
     except OSError as error:
         print(f"cannot bind {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
         return 2
+    tracing.start("lco-api")
     address = address_of(settings.host, bound.getsockname()[1])
     app = create_app(settings)
     config = uvicorn.Config(

@@ -9,9 +9,9 @@ import importlib.util
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from opentelemetry import trace
@@ -40,57 +40,45 @@ def is_available() -> bool:
         return False
 
 
-def make_provider(service: str) -> Any:
-    """What records and exports this process's spans; None where nothing is traced.
+def start(service: str) -> None:
+    """Begins to record and export this process's spans, where that is wanted and possible; once a process.
 
     Args:
         service: name of the process's part, where OTEL_SERVICE_NAME names none.
     """
     if not endpoint_of(os.environ):
-        return None
+        return
     if not is_available():
         logger.warning("nothing is traced without OpenTelemetry's SDK: pip install 'lco-platform[otel]'")
-        return None
+        return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
-    provider = TracerProvider(resource=Resource.create(named))
+    provider = TracerProvider(resource=Resource.create(named))  # ends, and exports what is left, with the process
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
+    trace.set_tracer_provider(provider)
 
 
-class Tracing:
-    """The spans of one process; does nothing without a provider."""
+@contextmanager
+def span(name: str, parent: str | None = None, **attributes: Any) -> Iterator[trace.Span]:
+    """A span around a block: a child of `parent` (a traceparent), else of the current one."""
+    tracer = trace.get_tracer("lco")
+    with tracer.start_as_current_span(name, _context(parent), attributes=_plain(attributes)) as found:
+        yield found
 
-    def __init__(self, service: str) -> None:
-        self.provider = make_provider(service)
-        self._tracer = None if self.provider is None else self.provider.get_tracer("lco")
 
-    @contextmanager
-    def span(self, name: str, parent: str | None = None, **attributes: Any) -> Iterator[trace.Span]:
-        """A span around a block; a child of `parent` (a traceparent) or of the current one."""
-        if self._tracer is None:
-            yield trace.INVALID_SPAN
-            return
-        with self._tracer.start_as_current_span(name, _context(parent), attributes=_plain(attributes)) as span:
-            yield span
-
-    def past(self, name: str, parent: str | None, began: datetime, ended: datetime, **attributes: Any) -> None:
-        """A span of what is over already, such as the wait in the queue."""
-        if self._tracer is None:
-            return
-        start, end = (int(moment.timestamp() * 1e9) for moment in (began, ended))
-        span = self._tracer.start_span(name, _context(parent), attributes=_plain(attributes), start_time=start)
-        span.end(end)
-
-    def close(self) -> None:
-        """Exports what is left; waits a few seconds at most."""
-        if self.provider is not None:
-            self.provider.force_flush(3000)
-            self.provider.shutdown()
+def past(name: str, parent: str | None, seconds: float, **attributes: Any) -> None:
+    """A span of what ended just now, such as the wait in the queue."""
+    now = time.time_ns()
+    tracer = trace.get_tracer("lco")
+    found = tracer.start_span(
+        name, _context(parent), attributes=_plain(attributes), start_time=now - int(seconds * 1e9)
+    )
+    found.end(now)
 
 
 def _context(parent: str | None) -> Context | None:
@@ -102,7 +90,9 @@ def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_traceparent() -> str | None:
-    """The current span as a traceparent; None outside of one."""
+    """The current span as a traceparent; None outside of one, and where nothing is traced."""
+    if not trace.get_current_span().is_recording():
+        return None
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier.get("traceparent")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from sqlalchemy.orm import Session
 
 from lco.manifest import Manifest, read_manifest, sync_directory, write_durably
-from store import artifacts, logs, queue
+from store import artifacts, logs, queue, tracing
 from store.database import Database
 from store.endpoints import key_variables
 from store.errors import Invalid, NotYours
@@ -80,6 +80,7 @@ class SupervisedAttempt:
         self._is_started_row = False
         self._stop_by: float | None = None
         self._is_lost = False
+        self._ending = ""
         self._last_word = time.monotonic()
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -88,8 +89,15 @@ class SupervisedAttempt:
         """Supervises the attempt to its end. Never raises for what a run, its files or the database do."""
         claim = self._claim
         named = {"job_id": encode_id("job", claim.job_id), "run_id": encode_id("run", claim.run_id)}
-        with logs.bound(**named, attempt=claim.attempt):
+        traced = tracing.trace_id_of(claim.traceparent)
+        about = {**named, "attempt": claim.attempt, **({"trace_id": traced} if traced else {})}
+        tracing.past("lco.queue", claim.traceparent, claim.waited_seconds, **about)
+        with (
+            logs.bound(**about),
+            tracing.span("lco.attempt", claim.traceparent, kind=claim.kind, seed=claim.seed, **about) as span,
+        ):
             self._run()
+            span.set_attribute("lco.ending", self._ending)
 
     def _run(self) -> None:
         alike = contextvars.copy_context()  # the other thread's lines are about the same attempt
@@ -107,6 +115,7 @@ class SupervisedAttempt:
                 ending = Ending(Outcome.INFRA, "supervisor", f"{type(error).__name__}: {error}"[:500])
             self._finish(ending)
         except Abandoned as reason:
+            self._ending = "given up"
             logger.warning("%s: given up: %s", self._name, reason)
             if self._is_lost or isinstance(reason.__cause__, NotYours):
                 self._count_fenced()
@@ -176,6 +185,7 @@ class SupervisedAttempt:
             num_processes=Resources.model_validate(self._claim.spec.get("resources", {})).num_processes,
             keys=key_variables(self._settings, spec_of(self._claim.spec).config),
             mark=self._name,
+            traceparent=tracing.current_traceparent() or self._claim.traceparent,
         )
 
     def _elsewhere(self) -> list[Path | Dataset]:
@@ -346,6 +356,7 @@ class SupervisedAttempt:
                 error_code=ending.code,
                 max_infra_failures=self._settings.max_infra_failures,
             )
+        self._ending = str(ending.outcome)
         logger.info("%s: %s, now %s %s", self._name, ending.outcome, decision.state, decision.reason)
 
     def _insistently(self, work: Callable[[], T]) -> T:

@@ -19,7 +19,7 @@ from typing import Any
 from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from store import logs
+from store import logs, tracing
 from store.database import Database, make_engine
 from store.doorbell import WAKE
 from store.settings import Settings
@@ -69,6 +69,7 @@ class Slot:
 
     def __init__(self, settings: Settings, kinds: Mapping[str, Kind]) -> None:
         """Opens the database and starts to announce and to repair."""
+        tracing.start("lco-worker")
         self.database = Database(make_engine(settings))
         self.supervisor = Supervisor(settings, self.database, dispatcher="celery", slots=1, kinds=kinds)
         self.reconciler = Reconciler(settings, self.database)
