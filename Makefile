@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test check parity smollm eval-proofs schemathesis test-faults test-browser clean
+.PHONY: help install lock demo test check parity smollm eval-proofs schemathesis test-faults test-browser chromium screenshots clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -48,7 +48,7 @@ lock: ## requirements.lock anew (needs uv, and an index or UV_FIND_LINKS with to
 demo: $(STAMP) ## the main job, followed live; DETACH=1 stops the platform at the end, SERVICES=1 plays it through PostgreSQL, Redis, Celery
 	@$(PYTHON) -m api.demo $(if $(filter-out 0,$(DETACH)),--detach) $(if $(filter-out 0,$(SERVICES)),--services)
 
-test: $(STAMP) ## the whole test suite
+test: $(STAMP) chromium ## the whole test suite
 	$(PYTEST) -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(STAMP) ## ruff, mypy --strict, import contracts
@@ -82,8 +82,20 @@ schemathesis: $(STAMP) ## generated requests to every operation, other ones than
 test-faults: $(STAMP) ## kill -9 of trainer, supervisor and API at three stages of the demo (long)
 	$(PYTEST) -m faults -n 0 --timeout 3600
 
-test-browser: $(STAMP) ## the dashboard in a real Chromium
-	$(PYTEST) -m browser -n 0
+test-browser: $(STAMP) chromium ## the dashboard in a real Chromium
+	$(PYTEST) -n 0 tests/dashboard/test_browser.py tests/dashboard/test_walk.py
+
+APT := apt-get install --yes --no-install-recommends chromium fonts-dejavu-core
+# Where it cannot be installed, one test of the suite fails and says what to do.
+chromium: ## the browser of those tests: found in PATH, else Debian's, for root or where CI=true
+	@if command -v chromium chromium-browser google-chrome > /dev/null; then exit 0; fi; \
+	if ! command -v apt-get > /dev/null; then echo "make: no Chromium in PATH and no apt-get: install one yourself" >&2; \
+	elif [ "$$(id -u)" = 0 ]; then { apt-get update -qq && $(APT); } || echo "make: apt-get could not install Chromium" >&2; \
+	elif [ "$${CI:-}" = true ]; then { sudo -n apt-get update -qq && sudo -n $(APT); } || echo "make: sudo apt-get could not install Chromium" >&2; \
+	else echo "make: no Chromium in PATH; once: sudo apt-get install chromium" >&2; fi
+
+screenshots: $(STAMP) chromium ## docs/images/*.png anew, from seeded data
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(PYTHON) -m tests.dashboard.screenshots docs/images
 
 clean: ## removes .venv, var and caches
 	@# As root, PostgreSQL's files lie outside var.

@@ -27,6 +27,7 @@ from api.routes import (
     health,
     jobs,
     outputs,
+    overview,
     records,
     results,
     runs,
@@ -39,6 +40,7 @@ from store.settings import Settings
 
 STATIC = Path(__file__).parent / "dashboard" / "static"
 _ROUTERS = (
+    overview.router,
     jobs.router,
     records.router,
     experiments.router,

@@ -48,7 +48,7 @@ def _module_of(given: Sequence[str]) -> str:
     command, *rest = given
     if command == "evaluate" and (not rest or any(a.startswith(("--b", "-h", "--h")) for a in rest)):
         return "evaluation.command"  # options; else a configuration file and a run directory
-    if command == "compare" and rest and not rest[0].startswith(("exp_", "-")):
+    if command == "compare" and rest and not rest[0].startswith(("exp_", "run_", "ckpt_", "-")):
         return "evaluation.comparison"
     return STAGES.get(command) or TOOLS.get(command, ("",))[0]
 

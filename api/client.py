@@ -12,6 +12,7 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 
 from api.clients.access import Access, AsyncAccess
 from api.clients.jobs import AsyncJobs, Jobs
+from api.clients.overview import AsyncOverview, Overview
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
 from api.transport import ApiFailure
@@ -19,9 +20,9 @@ from api.transport import ApiFailure
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Access):
+class Client(Jobs, Registry, Results, Access, Overview):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncAccess):
+class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncAccess, AsyncOverview):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from api.auth import policy_of
 from api.bodies import TOML, Body, no_body
+from api.dependencies import get_settings
 from api.idempotency import get_once
 from api.uploads import get_upload
 
@@ -44,6 +45,7 @@ STATUSES = {
     "internal_error": 500,
     "database_unavailable": 503,
     "not_migrated": 503,
+    "object_store_unavailable": 503,
     "overloaded": 503,
 }
 """Code -> its status, of every code that a described operation can give."""
@@ -88,6 +90,8 @@ def _codes(route: APIRoute) -> Iterator[str]:
             yield "cross_origin"
     if "{" in route.path:
         yield "not_found"
+    if any(dependency.call is get_settings for dependency in route.dependant.dependencies):
+        yield "object_store_unavailable"  # who takes the settings finds artifacts by them
     for call in _calls(route.dependant):
         if isinstance(call, Body):
             yield from (

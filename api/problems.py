@@ -30,6 +30,7 @@ PROBLEMS = {
     "not_found": "There is no such object, or nothing at this path.",
     "not_migrated": "The database is not at the newest migration: run `lco migrate`.",
     "not_yours": "The run belongs to another attempt.",
+    "object_store_unavailable": "The object store of LCO_ARTIFACT_STORE does not answer. Retry after `Retry-After`.",
     "overloaded": "Too many requests at once. Retry after the seconds in `Retry-After`.",
     "toml_encoding": "The body is not UTF-8.",
     "toml_syntax": "The body is not TOML.",

@@ -55,6 +55,9 @@ class DatasetRead(Wire):
     """Of the rows as they are kept."""
     columns: list[str]
     """Names of the fields, in the order in which rows first have them."""
+    origin: dict[str, Any]
+    """Where the rows come from: `{"kind": "upload", "from": TEXT}`, `{"kind": "split", "dataset": ..., "part": ...}` or
+    `{"kind": "run", "run": ..., "output": ...}`."""
     created_at: datetime
 
 

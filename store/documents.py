@@ -48,13 +48,29 @@ def differences(before: Any, after: Any, pointer: str = "") -> Iterator[Differen
             before, after = (dict(enumerate(items)) for items in (before, after))
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [*before, *(key for key in after if key not in before)]:
-            here = f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}"
+            here = f"{pointer}/{_escaped(key)}"
             if key not in after or key not in before:
                 yield Difference(here, before.get(key), after.get(key))
             else:
                 yield from differences(before[key], after[key], here)
     elif type(before) is not type(after) or before != after:
         yield Difference(pointer, before, after)
+
+
+def leaves(document: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
+    """(pointer, value) of every place that holds no further one; items of lists by name where all have one."""
+    if isinstance(document, list) and _names(document) is not None:
+        document = {item["name"]: item for item in document}
+    items = dict(enumerate(document)) if isinstance(document, list) else document
+    if not isinstance(items, dict) or not items:
+        yield pointer, document
+        return
+    for key, value in items.items():
+        yield from leaves(value, f"{pointer}/{_escaped(key)}")
+
+
+def _escaped(key: object) -> str:
+    return str(key).replace("~", "~0").replace("/", "~1")
 
 
 def _names(document: Any) -> list[str] | None:

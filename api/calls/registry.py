@@ -1,6 +1,6 @@
 """Calls about checkpoints, their names, and data sets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from api import schemas, service_schemas
@@ -27,11 +27,26 @@ def pin(identifier: str, verb: Literal["pin", "unpin"]) -> Ask[schemas.Checkpoin
 
 
 def upload_dataset(
-    name: str, content: bytes, form: Format, text_fields: Sequence[str]
+    name: str, content: bytes, form: Format, text_fields: Sequence[str], origin: str
 ) -> Ask[service_schemas.DatasetRead]:
     """A new version of a data set."""
-    query = {"name": name, "text_fields": ",".join(text_fields) or None}
+    query = {"name": name, "text_fields": ",".join(text_fields) or None, "origin": origin or None}
     call = Call("POST", "/v1/datasets", query, content=content, media_type=MEDIA_TYPES[form])
+    return Ask(call, service_schemas.DatasetRead)
+
+
+def split_dataset(
+    identifier: str, parts: Mapping[str, float], key: str | None
+) -> Ask[schemas.Page[service_schemas.DatasetRead]]:
+    """Parts of a data set."""
+    content = body_of({"parts": dict(parts), "key": key})
+    call = Call("POST", f"/v1/datasets/{identifier}/splits", content=content)
+    return Ask(call, schemas.Page[service_schemas.DatasetRead])
+
+
+def keep_output(run: str, output: str, name: str) -> Ask[service_schemas.DatasetRead]:
+    """A data set of what a run published."""
+    call = Call("POST", f"/v1/runs/{run}/outputs/{output}/dataset", content=body_of({"name": name}))
     return Ask(call, service_schemas.DatasetRead)
 
 

@@ -1,8 +1,9 @@
 """Calls about results, scores and curves."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from api import result_schemas, schemas, service_schemas
+from api import result_schemas, schemas, service_schemas, subject_schemas
 from api.calls.base import Ask, AskList, listing
 from api.transport import Call, body_of
 
@@ -55,3 +56,8 @@ def side_by_side(run: str, other: str, change: str | None) -> AskList[result_sch
     """Completions of two evaluation runs."""
     path = f"/v1/runs/{run}/completions/against/{other}"
     return listing(path, result_schemas.CompletionPair, {"change": change}, limit=500)
+
+
+def side_by_side_of(ids: Sequence[str]) -> Ask[subject_schemas.SideBySide]:
+    """Runs and checkpoints side by side."""
+    return Ask(Call("GET", "/v1/comparisons/runs", {"ids": ",".join(ids)}), subject_schemas.SideBySide)

@@ -1,6 +1,6 @@
 """Checkpoints, their names, and data sets."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from api import schemas, service_schemas, transport
@@ -38,15 +38,26 @@ class Registry(Asking):
         transport.content(self._send(calls.delete_alias(name)))
 
     def upload_dataset(
-        self, name: str, content: bytes, form: Format, *, text_fields: Sequence[str] = ()
+        self, name: str, content: bytes, form: Format, *, text_fields: Sequence[str] = (), origin: str = ""
     ) -> service_schemas.DatasetRead:
         """Uploads rows as a new version of a data set; equal rows again add none.
 
         Args:
             form: how the content is written: `jsonl`, `csv` or `parquet`.
             text_fields: fields that must hold text in every row.
+            origin: where the rows come from, for people.
         """
-        return self._ask(calls.upload_dataset(name, content, form, text_fields))
+        return self._ask(calls.upload_dataset(name, content, form, text_fields, origin))
+
+    def split_dataset(
+        self, identifier: str, parts: Mapping[str, float], *, key: str | None = None
+    ) -> list[service_schemas.DatasetRead]:
+        """Parts of a data set by the hash of a key, each the data set `NAME-PART`; parts: name -> share of the keys."""
+        return (self._ask(calls.split_dataset(identifier, parts, key))).data
+
+    def keep_output(self, run: str, output: str, name: str) -> service_schemas.DatasetRead:
+        """Makes a data set of the pairs or completions that a run published."""
+        return self._ask(calls.keep_output(run, output, name))
 
     def dataset(self, reference: str) -> service_schemas.DatasetRead:
         """A version of a data set: by id, `NAME@VERSION`, or `NAME` for the newest."""
@@ -91,15 +102,26 @@ class AsyncRegistry(AsyncAsking):
         transport.content(await self._send(calls.delete_alias(name)))
 
     async def upload_dataset(
-        self, name: str, content: bytes, form: Format, *, text_fields: Sequence[str] = ()
+        self, name: str, content: bytes, form: Format, *, text_fields: Sequence[str] = (), origin: str = ""
     ) -> service_schemas.DatasetRead:
         """Uploads rows as a new version of a data set; equal rows again add none.
 
         Args:
             form: how the content is written: `jsonl`, `csv` or `parquet`.
             text_fields: fields that must hold text in every row.
+            origin: where the rows come from, for people.
         """
-        return await self._ask(calls.upload_dataset(name, content, form, text_fields))
+        return await self._ask(calls.upload_dataset(name, content, form, text_fields, origin))
+
+    async def split_dataset(
+        self, identifier: str, parts: Mapping[str, float], *, key: str | None = None
+    ) -> list[service_schemas.DatasetRead]:
+        """Parts of a data set by the hash of a key, each the data set `NAME-PART`; parts: name -> share of the keys."""
+        return (await self._ask(calls.split_dataset(identifier, parts, key))).data
+
+    async def keep_output(self, run: str, output: str, name: str) -> service_schemas.DatasetRead:
+        """Makes a data set of the pairs or completions that a run published."""
+        return await self._ask(calls.keep_output(run, output, name))
 
     async def dataset(self, reference: str) -> service_schemas.DatasetRead:
         """A version of a data set: by id, `NAME@VERSION`, or `NAME` for the newest."""

@@ -1,9 +1,9 @@
 """Results, their statistics, completions and curves."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from api import result_schemas, schemas, service_schemas, transport
+from api import result_schemas, schemas, service_schemas, subject_schemas, transport
 from api.calls import base
 from api.calls import results as calls
 from api.clients.base import Asking, AsyncAsking
@@ -54,6 +54,10 @@ class Results(Asking):
     def comparisons(self, experiment: str, baseline: str, **filters: Any) -> Iterator[service_schemas.ComparisonRead]:
         """Every other method against a baseline; filters: metric, benchmark, decoding."""
         return self._all(calls.comparisons(experiment, baseline, filters))
+
+    def compare(self, ids: Sequence[str]) -> subject_schemas.SideBySide:
+        """Two to eight runs or checkpoints side by side: configurations, newest metrics, results."""
+        return self._ask(calls.side_by_side_of(ids))
 
     def metrics(
         self, run: str, keys: list[str] | None = None, *, from_step: int = 0, max_points: int = 1000
@@ -116,6 +120,10 @@ class AsyncResults(AsyncAsking):
     ) -> AsyncIterator[service_schemas.ComparisonRead]:
         """Every other method against a baseline; filters: metric, benchmark, decoding."""
         return self._all(calls.comparisons(experiment, baseline, filters))
+
+    async def compare(self, ids: Sequence[str]) -> subject_schemas.SideBySide:
+        """Two to eight runs or checkpoints side by side: configurations, newest metrics, results."""
+        return await self._ask(calls.side_by_side_of(ids))
 
     async def metrics(
         self, run: str, keys: list[str] | None = None, *, from_step: int = 0, max_points: int = 1000

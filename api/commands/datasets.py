@@ -3,6 +3,7 @@
 import itertools
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from api import service_schemas
@@ -16,7 +17,7 @@ _LONGEST_CELL = 48
 
 def upload(options: Namespace) -> int:
     """Uploads a file and prints what jobs name it by."""
-    path = Path(options.file)
+    path = _local(options.file)
     form = SUFFIXES.get(path.suffix.lower())
     if form is None:
         raise UsageError(f"{path.name} ends in none of {', '.join(SUFFIXES)}")
@@ -24,11 +25,55 @@ def upload(options: Namespace) -> int:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+    origin = options.file if options.file.startswith("hub:") else path.name
     with Client() as client:
-        found = client.upload_dataset(options.name, content, form, text_fields=options.text_fields)
+        found = client.upload_dataset(options.name, content, form, text_fields=options.text_fields, origin=origin)
+    return _print(options, [found])
+
+
+def _local(source: str) -> Path:
+    """The file that is uploaded; one of a hub is downloaded first."""
+    from evaluation.data import checked_source, locate
+
+    try:
+        return locate(checked_source(source))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def split(options: Namespace) -> int:
+    """Splits a data set."""
+    parts = {}
+    for text in options.part:
+        name, _, share = text.partition("=")
+        try:
+            parts[name] = float(share)
+        except ValueError:
+            raise UsageError(f"--part takes a name and a share such as train=0.9, not {text!r}") from None
+    with Client() as client:
+        found = client.split_dataset(client.dataset(options.dataset).id, parts, key=options.key)
+    return _print(options, found)
+
+
+def keep(options: Namespace) -> int:
+    """Makes a data set of what a run published."""
+    with Client() as client:
+        output = options.output or _only_output(client, options.id)
+        return _print(options, [client.keep_output(options.id, output, options.name)])
+
+
+def _only_output(client: Client, run: str) -> str:
+    names = [output.name for output in client.outputs(run) if output.media_type == "application/jsonl"]
+    if len(names) != 1:
+        raise UsageError(f"{run} has published {', '.join(names) or 'no rows'}: name one with --output")
+    return names[0]
+
+
+def _print(options: Namespace, found: Sequence[service_schemas.DatasetRead]) -> int:
     if options.json:
-        return print_json(found)
-    print(f"{found.source}  {found.num_rows} rows, {', '.join(found.columns)}")
+        return print_json(found if len(found) > 1 else found[0])
+    for dataset in found:
+        print(f"{dataset.source}  {dataset.num_rows} rows, {', '.join(dataset.columns)}")
     return 0
 
 

@@ -250,10 +250,14 @@ def results(options: Namespace) -> int:
 
 
 def compare(options: Namespace) -> int:
-    """Compares the methods of an experiment with one of them."""
+    """Compares the methods of an experiment with one of them, or runs and checkpoints side by side."""
+    if len(options.ids) > 1:
+        return _compare_runs(options)
+    if options.baseline is None:
+        raise UsageError("an experiment is compared with --baseline METHOD; runs and checkpoints are compared in twos")
     filters = {"metric": options.metric}
     with Client() as client:
-        found = list(client.comparisons(options.id, options.baseline, **filters))
+        found = list(client.comparisons(options.ids[0], options.baseline, **filters))
     if options.json:
         return print_json(found)
     rows = []
@@ -272,6 +276,27 @@ def compare(options: Namespace) -> int:
         )
     head = ["method", "benchmark", "metric", "decoding", "difference %", "95 %", "n", "p", "p adjusted"]
     return print_table([*head, "better / worse / equal", "p over examples"], rows)
+
+
+def _compare_runs(options: Namespace) -> int:
+    with Client() as client:
+        found = client.compare(options.ids)
+    if options.json:
+        return print_json(found)
+    rows: list[list[object]] = [[one.pointer, *(_cell(value) for value in one.values)] for one in found.configuration]
+    for result in found.results:
+        name = f"{result.benchmark} {result.metric} {result.decoding}"
+        rows.append([name, *(figure(value, result.unit, 2) for value in result.values)])
+    rows += [
+        [metric.key, *("" if value is None else f"{value:.6g}" for value in metric.values)]
+        for metric in found.metrics
+        if options.metric in (None, metric.key)
+    ]
+    return print_table(["", *(one.label for one in found.subjects)], rows)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _p_value(value: float | None) -> str:

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.dashboard import words
+from api.dashboard.navigation import section_of, sections
 from api.errors import Problem
 from store.states import TERMINAL, Desired, RunState
 
@@ -64,7 +65,8 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
     given = {
         "principal": getattr(request.state, "principal", None),
         "address": f"{path}?{query}" if query else path,
-        "here": _section(path),
+        "here": section_of(path),
+        "sections": sections(request.app),
         **context,
     }
     text = _environment().get_template(template).render(given)
@@ -74,12 +76,6 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
 def error_page(request: Request, problem: Problem) -> Response:
     """A problem as a page."""
     return page(request, "error.html", problem.status, problem=problem)
-
-
-def _section(path: str) -> str:
-    """The entry of the navigation that a path belongs to."""
-    first = path.split("/")[1]
-    return {"runs": "/jobs", "": "/"}.get(first, f"/{first}")
 
 
 def controls(runs: Sequence[Any]) -> Mapping[str, bool]:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, data, lists, signing
+from api.dashboard import analysis, comparing, data, lists, overview, reference, signing
 from api.dashboard.graph import lay_out
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
@@ -184,7 +184,10 @@ def _completions_address(run_id: str, verdict: str, after: int | None = None) ->
     return f"/runs/{run_id}{'?' + urlencode(query) if query else ''}#completions"
 
 
+router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(comparing.router)
+router.include_router(reference.router)
 router.include_router(signing.router)

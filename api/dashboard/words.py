@@ -188,6 +188,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "number": number,
     "signed": signed,
     "chance": chance,
     "num_over": num_over,
@@ -195,6 +196,7 @@ FILTERS = {
     "exactly": exactly,
     "ago": ago,
     "until": between,
+    "span": span,
     "took": took,
     "done": done,
     "all_runs": all_runs,

@@ -53,10 +53,17 @@ def add_commands(commands: Commands) -> None:
         commands,
         "compare",
         f"{_JOBS}:compare",
-        "compare an experiment's methods with one of them, or two evaluations' run directories problem by problem",
+        "compare an experiment's methods with one of them, runs or checkpoints side by side, or two evaluations' run "
+        "directories problem by problem",
     )
-    compare.add_argument("id", metavar="EXPERIMENT", help="or BASE_RUN_DIR OTHER_RUN_DIR, which need no platform")
-    compare.add_argument("--baseline", metavar="METHOD", required=True, help="the method to compare with")
+    compare.add_argument(
+        "ids",
+        metavar="ID",
+        nargs="+",
+        help="an experiment, with --baseline; 2 to 8 runs or checkpoints; or "
+        "BASE_RUN_DIR OTHER_RUN_DIR, which need no platform",
+    )
+    compare.add_argument("--baseline", metavar="METHOD", help="the method of the experiment to compare with")
     compare.add_argument("--metric", metavar="NAME", help="only this metric")
     compare.add_argument("--json", action="store_true", help="as JSON")
     results = add(

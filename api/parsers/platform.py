@@ -12,6 +12,8 @@ def add_commands(commands: Commands) -> None:
     up.add_argument("--slots", type=int, help="runs at a time")
     up.add_argument("--no-worker", action="store_true", help="the API alone")
     up.add_argument("--celery", action="store_true", help="with LCO_BROKER_URL: a Celery worker and the beat here, too")
+    status = add(commands, "status", "api.commands.status:status", "what runs, what failed, what waits, free slots")
+    status.add_argument("--json", action="store_true", help="as JSON")
     add(commands, "api", f"{_PLATFORM}:api", "run the API alone, in this process")
     add(
         commands,

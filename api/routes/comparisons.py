@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api import service_schemas
+from api import service_schemas, subject_schemas
 from api.auth import requires
+from api.conditional import object_response
 from api.dependencies import DatabaseDep
 from api.errors import ApiError, FieldError
 from api.failures import may_fail
@@ -15,6 +16,7 @@ from api.ids import parse_id
 from api.pagination import make_page, page_response
 from api.result_views import unit_of
 from api.schemas import Page
+from api.subject_views import identifiers, side_by_side
 from store.comparison import MethodComparison, compare_methods, example_shares
 from store.errors import Invalid
 from store.repositories.jobs import Experiments
@@ -56,6 +58,19 @@ def list_comparisons(
         )
     data = [shown(one) for one in found]
     return page_response(request, make_page(data, False, [f"{item.method}/{item.metric}" for item in data]))
+
+
+@router.get("/runs", operation_id="comparisons.runs", response_model=subject_schemas.SideBySide)
+@may_fail("invalid", "not_found")
+@requires("read")
+def compare_runs(
+    request: Request,
+    database: DatabaseDep,
+    ids: Annotated[str, Query(max_length=512, description="Ids of 2 to 8 runs or checkpoints, separated by commas.")],
+) -> Response:
+    """Runs and checkpoints side by side: where their configurations differ, newest metrics, what was measured."""
+    with database.read() as session:
+        return object_response(request, side_by_side(session, identifiers(ids)))
 
 
 def comparisons(session: Session, experiment: str, baseline: str, **filters: str | None) -> list[MethodComparison]:

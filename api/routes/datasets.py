@@ -1,22 +1,27 @@
 """Data sets: upload, list, look, preview rows."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field, model_validator
 from sqlalchemy.orm import Session
 
 from api import service_schemas
 from api.auth import requires
+from api.bodies import Body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
 from api.errors import ApiError, FieldError
 from api.failures import may_fail
-from api.idempotency import Reply
+from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
 from api.schemas import Page
 from api.upload_formats import FORMATS
 from api.uploads import UploadDep
+from lco.config import Config
+from store.derived_datasets import add_parts, split_rows
+from store.errors import Invalid
 from store.ids import encode_id
 from store.models.dataset import Dataset
 from store.repositories.datasets import Datasets, rows_of
@@ -27,6 +32,8 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
 _FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _MAX_FIELDS = 16
+MAX_NAME = 64
+Part = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
 
 
 @router.post(
@@ -48,12 +55,15 @@ def create(
     text_fields: Annotated[
         str, Query(max_length=1024, description="Fields that must hold text in every row, separated by commas.")
     ] = "",
+    origin: Annotated[
+        str, Query(max_length=512, description="Where the rows come from, for people: an address, a revision.")
+    ] = "",
 ) -> Response:
     """Uploads rows as the body, each of which is checked; a repetition adds nothing."""
     rows = keep_rows(settings, upload.path, upload.format, _fields(text_fields))
 
     def work(session: Session) -> Reply:
-        row, is_new = Datasets(session).add_version(name, upload.format, rows)
+        row, is_new = Datasets(session).add_version(name, upload.format, rows, {"kind": "upload", "from": origin})
         found = view(row)
         return Reply(201, found, location=f"/v1/datasets/{found.id}") if is_new else Reply(200, found)
 
@@ -103,6 +113,50 @@ def list_rows(
     return page_response(request, make_page(data, has_more, [str(row.number) for row in data]))
 
 
+class SplitRequest(Config):
+    """Into which parts a data set is split."""
+
+    parts: Annotated[dict[Part, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=8)]
+    """Part -> share of the keys, 0 to 1, at most 1 together. A part is the data set `NAME-PART`."""
+    key: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)] | None = None
+    """Field that decides: rows with one value are in one part. Null takes the whole row."""
+
+    @model_validator(mode="after")
+    def _parts_are_disjoint(self) -> Self:
+        if sum(self.parts.values()) > 1 + 1e-9:
+            raise ValueError("parts: the shares are more than 1 together")
+        return self
+
+
+@router.post(
+    "/{ds_id}/splits",
+    operation_id="datasets.split",
+    status_code=201,
+    response_model=Page[service_schemas.DatasetRead],
+)
+@may_fail("invalid", "invalid_rows", "busy_name")
+@requires("write")
+def split(
+    database: DatabaseDep,
+    settings: SettingsDep,
+    ds_id: str,
+    spec: Annotated[Any, Depends(Body(SplitRequest))],
+    once: OnceDep,
+) -> Response:
+    """Parts of a data set by the hash of a key, each a data set; rows that are in no part are left out."""
+    with database.read() as session:
+        dataset = Datasets(session).get(parse_id("ds", ds_id))
+    if (longest := max(spec.parts, key=len)) and len(f"{dataset.name}-{longest}") > MAX_NAME:
+        raise Invalid(f"/parts/{longest}", f"the name {dataset.name}-{longest} is longer than {MAX_NAME} characters")
+    parts = split_rows(settings, dataset, spec.parts, spec.key)
+
+    def work(session: Session) -> Reply:
+        made = [view(row) for row in add_parts(session, dataset, parts, spec.parts, spec.key)]
+        return Reply(201, make_page(made, False, [item.id for item in made]))
+
+    return once.run(work)
+
+
 def view(row: Dataset) -> service_schemas.DatasetRead:
     """One version of a data set, for the wire."""
     return service_schemas.DatasetRead(
@@ -115,6 +169,7 @@ def view(row: Dataset) -> service_schemas.DatasetRead:
         num_rows=row.num_rows,
         size_bytes=row.size_bytes,
         columns=row.columns,
+        origin=row.origin,
         created_at=row.created_at,
     )
 

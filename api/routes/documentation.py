@@ -1,23 +1,11 @@
-"""The API's own description: `/openapi.json`, and `/docs`, a plain page made of it without scripts from elsewhere."""
-
-from pathlib import Path
-from typing import Any
+"""The API's own description as a document: `/openapi.json`. `/docs`, a page of the dashboard, shows the same."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.auth import requires
-from api.problems import PROBLEMS
 
 router = APIRouter(include_in_schema=False)
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 
 @router.get("/openapi.json")
@@ -25,56 +13,3 @@ _TEMPLATES = Environment(
 def openapi_document(request: Request) -> Response:
     """The OpenAPI document."""
     return JSONResponse(request.app.openapi())
-
-
-@router.get("/docs")
-@requires("read")
-def docs(request: Request) -> Response:
-    """Every operation with its parameters, bodies and answers."""
-    document = request.app.openapi()
-    operations: dict[str, list[dict[str, Any]]] = {}
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            entry = {
-                **operation,
-                "path": path,
-                "method": method.upper(),
-                "body": _media(operation.get("requestBody")),
-                "codes": _codes(operation),
-            }
-            operations.setdefault(operation["tags"][0], []).append(entry)
-    text = _TEMPLATES.get_template("docs.html").render(
-        title=document["info"]["title"],
-        version=document["info"]["version"],
-        operations=operations,
-        schemas=document["components"]["schemas"],
-        problems=PROBLEMS,
-        name_of=_name_of,
-    )
-    return Response(text, media_type="text/html; charset=utf-8")
-
-
-def _media(body: dict[str, Any] | None) -> dict[str, Any]:
-    return {} if body is None else {media: entry["schema"] for media, entry in body["content"].items()}
-
-
-def _codes(operation: dict[str, Any]) -> list[tuple[str, str]]:
-    """(status, code) of every error that an operation can give."""
-    names = [response["$ref"].rpartition("/")[2] for response in operation["responses"].values() if "$ref" in response]
-    return [(status, code) for status, *codes in (name.split(".") for name in names) for code in codes]
-
-
-def _name_of(schema: dict[str, Any]) -> str:
-    """A schema in a few words."""
-    if "$ref" in schema:
-        return str(schema["$ref"].rpartition("/")[2])
-    for key in ("anyOf", "oneOf"):
-        if key in schema:
-            return " or ".join(_name_of(member) for member in schema[key])
-    if "const" in schema:
-        return repr(schema["const"])
-    if "enum" in schema:
-        return " or ".join(map(repr, schema["enum"]))
-    if schema.get("type") == "array":
-        return f"list of {_name_of(schema.get('items', {}))}"
-    return str(schema.get("type", "any"))

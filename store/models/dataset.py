@@ -31,6 +31,8 @@ class Dataset(InProject, Base):
     """Of the rows as they are kept."""
     columns: Mapped[list[Any]]
     """Names of the fields, in the order in which rows first have them."""
+    origin: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Where the rows come from: `{"kind": "upload" | "split" | "run", ...}`; empty before this was kept."""
     created_at: Mapped[Created]
 
 

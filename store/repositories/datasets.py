@@ -56,8 +56,11 @@ class Datasets:
                 query = query.where(column == value)
         return keyset_page(self._session, query, Dataset.id, limit=limit, after=after, before=before, order=order)
 
-    def add_version(self, name: str, form: Format, rows: Rows) -> tuple[Dataset, bool]:
+    def add_version(self, name: str, form: Format, rows: Rows, origin: dict[str, Any]) -> tuple[Dataset, bool]:
         """The next version of a data set, and True; the newest one and False where its rows are equal.
+
+        Args:
+            origin: see `Dataset.origin`.
 
         Raises:
             Conflict: others added versions of the same name all the time.
@@ -79,6 +82,7 @@ class Datasets:
                 num_rows=rows.num_rows,
                 size_bytes=rows.size_bytes,
                 columns=rows.columns,
+                origin=origin,
                 created_at=database_time(self._session),
             )
             try:

@@ -14,8 +14,10 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from api import cli
 from api.app import connect, create_app
 from api.auth import Scope, create_key
+from api.client import Client
 from api.serve import Server, bind
 from store import queue
 from store.database import Database
@@ -164,3 +166,26 @@ def live(app: FastAPI, sqlite_settings: Settings) -> Iterator[str]:
     thread.join(10)
     assert not thread.is_alive()
     bound.close()
+
+
+@pytest.fixture
+def lco(
+    live: str, make_key: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command against a live server; gives its exit code, output and errors."""
+    monkeypatch.setenv("LCO_URL", live)
+    monkeypatch.setenv("LCO_API_KEY", make_key())
+    monkeypatch.setattr("api.commands.watching.POLL_SECONDS", 0.01)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def client(http: TestClient, make_key: Callable[..., str]) -> Client:
+    """A client of the application."""
+    return Client(BASE_URL, make_key(), http=http)

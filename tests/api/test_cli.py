@@ -24,23 +24,6 @@ from tests.api.test_jobs import evaluate
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-@pytest.fixture
-def lco(
-    live: str, make_key: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command; gives its exit code, output and errors."""
-    monkeypatch.setenv("LCO_URL", live)
-    monkeypatch.setenv("LCO_API_KEY", make_key())
-    monkeypatch.setattr("api.commands.watching.POLL_SECONDS", 0.01)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.main(arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 Lco = Callable[..., tuple[int, str, str]]
 
 

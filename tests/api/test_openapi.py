@@ -87,13 +87,14 @@ def test_every_body_and_every_answer_has_an_example_that_fits_its_schema(app: Fa
                 missing.append(f"{name} answers {content['schema']['$ref']}")
             for reference in content.get("examples", {}).values():
                 example = document["components"]["examples"][reference["$ref"].rpartition("/")[2]]
-                validate(example["value"], content["schema"] | {"components": document["components"]}, name)
-    assert not missing, f"{missing}: add examples in api/examples"
+                schema = content["schema"] | {"components": document["components"]}
+                missing += [f"{name}: {error}" for error in errors_of(example["value"], schema)]
+    assert not missing, f"{missing}: mend the examples in api/examples"
 
 
-def validate(value: object, schema: dict[str, object], place: str) -> None:
-    errors = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(value)]
-    assert not errors, (place, errors)
+def errors_of(value: object, schema: dict[str, object]) -> list[str]:
+    """What does not fit the schema."""
+    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(value)]
 
 
 def test_examples_of_bodies_are_accepted_as_far_as_they_can_be_checked_without_a_database(app: FastAPI) -> None:
@@ -115,7 +116,7 @@ def test_documentation_page_shows_every_operation_without_foreign_scripts(http: 
     text = http.get("/docs").text
     for path in app.openapi()["paths"]:
         assert path in text
-    assert "<script" not in text
+    assert all('src="/static/' in script for script in re.findall("<script[^>]*>", text))
     assert "style=" not in text
     assert not re.search(r"(src|href|action)=.https?:", text)
 

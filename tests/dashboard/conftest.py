@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -13,6 +14,8 @@ from api.auth import Scope, create_key
 from api.sessions import create_link
 from store.database import Database, make_engine
 from store.settings import Settings
+from tests.dashboard import browser
+from tests.dashboard.browser import Served, Tab
 from tests.dashboard.filling import Filled, fill
 
 ORIGIN = "http://127.0.0.1:8642"
@@ -68,7 +71,7 @@ def empty_site(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) 
 def filled_site(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[tuple[Site, Filled]]:
     """An application with an experiment in every state, its texts hostile."""
     for site in new_site(tmp_path_factory.mktemp("filled"), migrated_sqlite):
-        yield site, fill(site.database)
+        yield site, fill(site.database, site.client.app.state.settings)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -89,3 +92,29 @@ def site(filled_site: tuple[Site, Filled]) -> Site:
 def filled(filled_site: tuple[Site, Filled]) -> Filled:
     """Where things are in the filled application."""
     return filled_site[1]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """One browser for all tests of a process. Where there is none, one test fails and says so, the others skip."""
+    if browser.CHROMIUM is None:
+        pytest.skip("no Chromium; test_a_chromium_is_there names the cure")
+    with browser.chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[Served]:
+    """A filled platform behind a real server on a free port; what a test changes, other files' tests do not see."""
+    with browser.serve(tmp_path_factory.mktemp("served"), migrated_sqlite, fill) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(served: Served, chromium: Any) -> Iterator[Tab]:
+    """A signed-in tab; nothing may have gone wrong at its end."""
+    opened = browser.new_tab(served, chromium)
+    opened.sign_in()
+    yield opened
+    opened.check()
+    opened.page.context.close()

@@ -1,8 +1,11 @@
 """Rows for pages to show: an experiment with runs in every state, hostile text wherever text comes from outside."""
 
+import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from string import Formatter
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,7 +16,9 @@ from store.database import Database
 from store.ids import encode_id
 from store.models.base import utc_now
 from store.models.tables import (
+    Alias,
     Attempt,
+    Checkpoint,
     Completion,
     Event,
     Experiment,
@@ -25,7 +30,10 @@ from store.models.tables import (
     RunDependency,
     Worker,
 )
+from store.repositories.datasets import Datasets
+from store.settings import Settings
 from store.states import RunState, job_status
+from store.uploads import incoming_folder, keep_rows
 
 HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
 """Markup, both quotes, an early end of the elements around it, and a template's expression."""
@@ -46,33 +54,93 @@ _PLAN: list[tuple[str, str, str, list[str], list[RunState]]] = [
 ]
 
 
+QUERIES = {
+    "/jobs": ["?kind=train", "?kind=sft&status=failed"],
+    "/experiments/{experiment_id}/stability": ["?kind=sft"],
+}
+"""Route -> further forms of its page, beside the one without a query."""
+
+
 @dataclass
 class Filled:
     """Where things are."""
 
     experiment: str
+    dataset: str = ""
     jobs: dict[str, str] = field(default_factory=dict)
     """Name -> id."""
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
     """(name of the job, seed) -> id."""
 
+    def parameters(self) -> dict[str, list[str]]:
+        """The name of a parameter in a page's path -> what to fill in, each a page that looks different.
+
+        A new page whose parameter is missing here fails the walk through all pages: seed its resource, and name it.
+        """
+        return {
+            "experiment_id": [self.experiment],
+            "job_id": [self.jobs[name] for name in ("lco", "measure-sft", "ppo")],
+            "run_id": [self.runs[place] for place in (("measure-lco", 0), ("lco", 1), ("ppo", 1), ("grpo", 0))],
+            "other_id": [self.runs["measure-sft", 0]],
+            "ds_id": [self.dataset],
+        }
+
+    def queries(self) -> dict[str, list[str]]:
+        """As `QUERIES`, with ids in them."""
+        some = [self.runs[place] for place in (("lco", 1), ("measure-lco", 0), ("measure-sft", 0))]
+        return {"/compare": [f"?ids={some[0]}", f"?ids={','.join(some)}"]}
+
+    def addresses(self, routes: Iterable[str]) -> list[str]:
+        """The pages of some routes, in their order: every form of each one.
+
+        Raises:
+            LookupError: nothing is seeded for a parameter.
+        """
+        known = self.parameters()
+        found = []
+        for route in routes:
+            names = [name for _, name, _, _ in Formatter().parse(route) if name]
+            if missing := [name for name in names if name not in known]:
+                raise LookupError(f"{route}: seed {missing[0]} in tests/dashboard/filling.py, Filled.parameters")
+            choices = known[names[0]] if names else [""]
+            plain = [
+                route.format(**{name: known[name][0] for name in names} | dict.fromkeys(names[:1], one))
+                for one in choices
+            ]
+            queries = [*QUERIES.get(route, []), *self.queries().get(route, [])]
+            found += [*plain, *(plain[0] + query for query in queries)]
+        return found
+
     def pages(self) -> list[str]:
         """Every page that shows one thing."""
         return [
+            f"/datasets/{self.dataset}",
             f"/experiments/{self.experiment}",
             f"/experiments/{self.experiment}/stability",
             f"/experiments/{self.experiment}/stability?kind=sft",
             f"/experiments/{self.experiment}/compare",
+            f"/compare{self.queries()['/compare'][1]}",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
         ]
 
 
-def fill(database: Database) -> Filled:
-    """Writes everything in one transaction."""
+def fill(database: Database, settings: Settings) -> Filled:
+    """Writes everything in one transaction; the rows of a data set into its file."""
     with database.write() as session:
-        return _Filler(session).fill()
+        filled = _Filler(session).fill()
+        filled.dataset = _fill_dataset(session, settings)
+    return filled
+
+
+def _fill_dataset(session: Session, settings: Settings) -> str:
+    upload = incoming_folder(settings) / "rows.jsonl"
+    upload.write_text("".join(json.dumps({"prompt": f"prompt {n}", HOSTILE[:60]: HOSTILE}) + "\n" for n in range(40)))
+    row, _ = Datasets(session).add_version(
+        "rows", "jsonl", keep_rows(settings, upload, "jsonl"), {"kind": "upload", "from": "rows.jsonl"}
+    )
+    return encode_id("ds", row.id)
 
 
 Row = TypeVar("Row")
@@ -163,8 +231,22 @@ class _Filler:
                 for place, key in enumerate(STABILITY[:STABLE_KEYS]):
                     value = (place + 1) * math.exp(-step / 20) + 0.1 * run.seed
                     self.session.add(Metric(run_id=run.id, key=key, step=step, value=value, attempt=1))
+        if job.kind in ("sft", "dpo", "train") and run.state == RunState.SUCCEEDED:
+            self._keep(job, run)
         if job.kind == "evaluation" and run.state == RunState.SUCCEEDED:
             self._measure(job, run, experiment_id)
+
+    def _keep(self, job: Job, run: Run) -> None:
+        """Two checkpoints to resume from, and the published model, which has a name."""
+        for kind, step in (("state", 10), ("state", NUM_STEPS), ("model", NUM_STEPS)):
+            row = self._add(
+                Checkpoint(
+                    run_id=run.id, attempt=1, kind=kind, step=step, path=f"runs/{run.id}/1/{kind}-{step}",
+                    manifest_sha256="0" * 64, size_bytes=123_456_789, is_pinned=step == 10,
+                )
+            )  # fmt: skip
+        if run.seed == 0:
+            self._add(Alias(name=f"best-{job.name}", checkpoint_id=row.id))
 
     def _measure(self, job: Job, run: Run, experiment_id: UUID) -> None:
         """Two decodings of one benchmark, and thirty completions."""

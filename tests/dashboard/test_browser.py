@@ -1,150 +1,23 @@
-"""Pages in a real Chromium: they obey their policy, raise no error, run nothing that came as data, and are live.
-
-`make test-browser` runs them; they skip where playwright or Chromium is missing.
-"""
+"""Pages in a real Chromium: what lives, what is chosen, what a button does."""
 
 import re
-import shutil
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import pytest
-import uvicorn
+import playwright.sync_api as playwright
 
-from api.app import create_app
 from api.auth import create_key
 from api.sessions import create_link
-from store.database import Database, make_engine
 from store.ids import decode_id
 from store.models.record import LogChunk, Metric
 from store.models.run import Run
-from store.settings import Settings
 from store.states import RunState
-from tests.dashboard.filling import HOSTILE, NUM_STEPS, STABLE_KEYS, Filled, fill
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in PATH: apt-get install chromium"),
-]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-LISTS = ["/", "/experiments", "/jobs", "/jobs?kind=train", "/results", "/datasets", "/workers"]
-WATCH = """
-window.__violations = [];
-document.addEventListener("securitypolicyviolation", (event) => {
-  window.__violations.push(`${event.violatedDirective} ${event.blockedURI}`);
-});
-"""
+from tests.dashboard.browser import CHROMIUM, CURE, Served, Tab, new_tab
+from tests.dashboard.filling import HOSTILE, NUM_STEPS, STABLE_KEYS
 
 
-@dataclass
-class Served:
-    """A platform's API that listens, and what is in it."""
-
-    address: str
-    database: Database
-    key: str
-    filled: Filled
-
-
-@dataclass
-class Tab:
-    """A page of a browser, and everything that went wrong in it."""
-
-    page: Any
-    address: str
-    complaints: list[str] = field(default_factory=list)
-
-    def watch(self) -> None:
-        """Writes down errors, dialogs and requests to elsewhere."""
-        self.page.add_init_script(WATCH)
-        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.complaints.append("dialog"), dialog.dismiss()))
-        self.page.on("request", self._check_request)
-
-    def _check_request(self, request: Any) -> None:
-        if not request.url.startswith((self.address, "data:", "blob:")):
-            self.complaints.append(f"off-origin {request.url}")
-
-    def check(self) -> None:
-        """Nothing went wrong so far, and no text ran as a script."""
-        assert self.page.evaluate("window.__violations") == [], self.page.url
-        assert self.page.evaluate("window.__xss === undefined"), self.page.url
-        assert self.complaints == [], self.page.url
-
-    def open(self, path: str) -> None:
-        """Goes to a page and lets its scripts work."""
-        self.page.goto(self.address + path)
-        self.page.wait_for_timeout(150)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[Served]:
-    """A filled platform behind a real server on a free port."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("served") / "var", port=0)
-    path = Path(settings.sqlalchemy_url.removeprefix("sqlite:///"))
-    path.parent.mkdir(mode=0o700)
-    shutil.copyfile(migrated_sqlite, path)
-    database = Database(make_engine(settings))
-    with database.write() as session:
-        _, key = create_key(session, "admin", "admin")
-    filled = fill(database)
-    config = uvicorn.Config(create_app(settings), port=0, log_level="warning", ws="none", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.05)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Served(f"http://127.0.0.1:{port}", database, key, filled)
-    server.should_exit = True
-    thread.join(20)
-    database.dispose()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """One browser."""
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def new_tab(served: Served, chromium: Any, **options: Any) -> Tab:
-    tab = Tab(chromium.new_context(**options).new_page(), served.address)
-    tab.page.set_default_timeout(15_000)
-    tab.watch()
-    return tab
-
-
-@pytest.fixture
-def tab(served: Served, chromium: Any) -> Iterator[Tab]:
-    """A signed-in tab; nothing may have gone wrong at its end."""
-    tab = new_tab(served, chromium)
-    tab.open("/login")
-    tab.page.fill("input[name=key]", served.key)
-    tab.page.click("button.primary")
-    tab.page.wait_for_url(served.address + "/")
-    yield tab
-    tab.check()
-    tab.page.context.close()
+def test_a_chromium_is_there() -> None:
+    assert CHROMIUM is not None, CURE
 
 
 def update_run(served: Served, run: str, **values: Any) -> UUID:
@@ -157,26 +30,6 @@ def update_run(served: Served, run: str, **values: Any) -> UUID:
             setattr(row, name, value)
         row.version += 1
     return identifier
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light")])
-def test_every_page_obeys_its_policy_and_fits_its_width(served: Served, tab: Tab, width: int, scheme: str) -> None:
-    tab.page.set_viewport_size({"width": width, "height": 800})
-    tab.page.emulate_media(color_scheme=scheme)
-    jobs, runs = served.filled.jobs, served.filled.runs
-    experiment = f"/experiments/{served.filled.experiment}"
-    few = [
-        experiment,
-        f"{experiment}/stability",
-        f"{experiment}/compare",
-        f"/jobs/{jobs['lco']}",
-        f"/jobs/{jobs['measure-sft']}",
-    ]
-    few += [f"/runs/{runs[key]}" for key in (("lco", 1), ("ppo", 1), ("measure-lco", 0))]
-    for path in [*LISTS, *(served.filled.pages() if scheme == "dark" else few)]:
-        tab.open(path)
-        tab.check()
-        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
 def test_curves_are_drawn_and_hostile_names_of_metrics_are_text(served: Served, tab: Tab) -> None:
@@ -291,3 +144,50 @@ def test_an_ended_session_leads_to_the_sign_in(served: Served, tab: Tab) -> None
     tab.page.context.clear_cookies()
     tab.page.wait_for_url(re.compile(r"/login\?next="))
     tab.complaints = [text for text in tab.complaints if "401" not in text]
+
+
+_REACHABLE = """() => [...document.querySelectorAll("a[href], button, summary, input, select, textarea")]
+  .filter((one) => one.type !== "hidden" && !one.disabled && one.checkVisibility()).length"""
+_FOCUSED = """() => {
+  const one = document.activeElement;
+  if (one === document.body) return null;
+  const style = getComputedStyle(one);
+  const isMarked = style.outlineStyle !== "none" || one.closest(".graph") !== null;
+  return [one.matches("a[href], button, summary, input, select, textarea"), isMarked, one.outerHTML.slice(0, 120)];
+}"""
+
+
+def test_everything_that_acts_is_reached_by_keyboard_and_shows_where_one_is(served: Served, tab: Tab) -> None:
+    for path in (
+        f"/experiments/{served.filled.experiment}",
+        f"/runs/{served.filled.runs['measure-lco', 0]}",
+        "/datasets",
+    ):
+        tab.open(path)
+        seen = 0
+        for _ in range(400):
+            tab.page.keyboard.press("Tab")
+            focused = tab.page.evaluate(_FOCUSED)
+            if focused is None:
+                break
+            is_control, is_marked, markup = focused
+            assert is_marked, f"{path}: nothing shows that this is focused: {markup}"
+            seen += is_control
+        assert seen >= tab.page.evaluate(_REACHABLE), path
+
+
+def test_on_a_narrow_screen_the_navigation_is_a_menu_that_the_keyboard_opens(served: Served, tab: Tab) -> None:
+    tab.page.set_viewport_size({"width": 400, "height": 700})
+    tab.open("/jobs")
+    entry = tab.page.get_by_role("link", name="Experiments", exact=True)
+    playwright.expect(entry).to_be_hidden()
+    tab.page.get_by_role("button", name=re.compile("^Jobs.*all pages")).focus()
+    tab.page.keyboard.press("Enter")
+    playwright.expect(entry).to_be_visible()
+    tab.page.keyboard.press("Escape")
+    playwright.expect(entry).to_be_hidden()
+    tab.page.keyboard.press("Enter")
+    tab.page.keyboard.press("Tab")
+    tab.page.keyboard.press("Tab")
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_url("**/experiments")

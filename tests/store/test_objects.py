@@ -116,7 +116,7 @@ def test_data_sets_are_fetched_where_they_were_not_uploaded(machines, database, 
     here, there = machines
     (tmp_path / "upload").write_text('{"a": 1}\n')
     with database.write() as session:
-        dataset, _ = Datasets(session).add_version("rows", "jsonl", keep_rows(here, tmp_path / "upload", "jsonl"))
+        dataset, _ = Datasets(session).add_version("rows", "jsonl", keep_rows(here, tmp_path / "upload", "jsonl"), {})
     assert dataset_file(there, dataset).read_text() == '{"a": 1}\n'
     (there.data / dataset.path).write_text("")
     with pytest.raises(ValueError, match="damaged"):

@@ -97,7 +97,7 @@ def uploaded(rig, content: bytes, name="mine"):
     place.write_bytes(content)
     rows = keep_rows(rig.settings, place, "jsonl")
     with rig.database.write() as session:
-        return Datasets(session).add_version(name, "jsonl", rows)
+        return Datasets(session).add_version(name, "jsonl", rows, {})
 
 
 def prompts(source):
@@ -127,7 +127,7 @@ def test_uploads_of_one_name_at_once_get_different_versions(rig):
 
     def add(found):
         with rig.database.write() as session:
-            made.append(Datasets(session).add_version("mine", "jsonl", found)[0].version)
+            made.append(Datasets(session).add_version("mine", "jsonl", found, {})[0].version)
 
     threads = [threading.Thread(target=add, args=(found,)) for found in kept]
     for thread in threads:
