@@ -20,6 +20,7 @@ CHECKS: dict[str, Check] = {
     "clock": services.clock,
     "broker": services.broker,
     "artifacts": services.artifacts,
+    "object store": services.store,
     "api": services.api,
     "endpoints": services.endpoints,
     "extras": machine.extras,

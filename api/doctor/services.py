@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from api.transport import ApiFailure, connection
 from store.database import Database, database_time, is_current, make_engine
 from store.models.base import utc_now
 from store.models.worker import Worker
+from store.objects import StoreUnavailable, object_store
 from store.settings import Settings
 
 _FIRST_SOUND_SQLITE = (3, 51, 3)
@@ -137,12 +139,34 @@ def artifacts(settings: Settings) -> Finding:
         return broken(f"{root} cannot be written: {error.strerror}", "give this user the right to write to it")
     kind = file_system(root)
     hosts = _hosts(settings)
-    if len(hosts) > 1 and not kind.startswith(_SHARED_FILE_SYSTEMS):
+    if len(hosts) > 1 and not settings.artifact_store and not kind.startswith(_SHARED_FILE_SYSTEMS):
         return broken(
             f"{root} is on {kind}, and workers run on {', '.join(sorted(hosts))}",
-            "put LCO_ARTIFACT_ROOT, LCO_MODELS_ROOT and LCO_DATA_ROOT on one shared file system",
+            "put LCO_ARTIFACT_ROOT, LCO_MODELS_ROOT, LCO_DATA_ROOT on one shared disk, or set LCO_ARTIFACT_STORE",
         )
     return ok(f"{root} is writable, on {kind}")
+
+
+def store(settings: Settings) -> Finding:
+    """Whether the object store takes and gives back a small object."""
+    if not settings.artifact_store:
+        return skipped("LCO_ARTIFACT_STORE is empty: run directories stay where they are")
+    name = f".doctor-{uuid.uuid4().hex}"
+    try:
+        found = object_store(settings)
+        assert found is not None
+        with tempfile.TemporaryDirectory() as directory:
+            place = Path(directory) / "probe"
+            place.write_bytes(name.encode())
+            found.put(place, name)
+            is_kept = found.size_bytes(name) == len(name)
+            found.remove(name)
+    except (StoreUnavailable, ValueError) as error:
+        cure = "correct LCO_ARTIFACT_STORE, and the credentials in this environment"
+        return broken(str(error).split("\n")[0][:300], cure)
+    if not is_kept:
+        return broken("what was written is not there", "use a store that reads what it has just written")
+    return ok(f"{urlsplit(settings.artifact_store).scheme} store takes and gives back")
 
 
 def file_system(path: Path) -> str:

@@ -130,6 +130,16 @@ def test_keys_of_endpoints_and_a_full_disk_are_told(settings: Settings, monkeypa
     assert machine.disk(settings).state == "broken"
 
 
+def test_an_object_store_is_tried(settings: Settings, tmp_path: Path) -> None:
+    assert services.store(settings).state == "skipped"
+    here = settings.model_copy(update={"artifact_store": f"file://{tmp_path}/objects"})
+    assert services.store(here).state == "ok"
+    assert list((tmp_path / "objects").iterdir()) == []
+    (tmp_path / "objects").rmdir()
+    (tmp_path / "objects").touch()
+    assert services.store(here).state == "broken"
+
+
 def test_gpus_that_torch_does_not_see_are_told(settings: Settings) -> None:
     found = machine.torch(settings.model_copy(update={"gpus": "97"}))
     assert found.state == "broken"
