@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from starlette.staticfiles import StaticFiles
 
 from api import errors, openapi
@@ -79,10 +79,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = RequestMetrics()
     connect(app, settings)
     errors.install(app)
-    root = APIRouter(dependencies=[Depends(authorize), Depends(known_parameters)])
-    for router in _ROUTERS:
-        root.include_router(router)
-    app.include_router(root)
+    for router in _ROUTERS:  # without a router of their own around them, which each request would be matched with, too
+        app.include_router(router, dependencies=[Depends(authorize), Depends(known_parameters)])
     app.mount("/static", _Static(directory=STATIC), name="static")
     # The last one added is the outermost.
     app.add_middleware(BodyCap, uncapped=frozenset({"/v1/datasets"}))  # its upload counts by itself
