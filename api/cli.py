@@ -1,19 +1,49 @@
 """The command line `lco`. This file only parses; what a command needs is imported when it runs: `--help` is quick.
 
-Exit codes: 0 done, 1 the job failed or the API refused, 2 wrong usage or settings, 130 interrupted.
+Exit codes: 0 done, 1 the job failed or the API refused, 2 wrong usage or settings, 130 interrupted. `lco regress` has
+codes of its own.
 """
 
 import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from api.parsers import checkpoints, datasets, jobs, keys, maintenance, models, platform, tools
+from api.parsers import (
+    checkpoints,
+    datasets,
+    jobs,
+    keys,
+    maintenance,
+    models,
+    platform,
+    rewards,
+    schedules,
+    storage,
+    suites,
+    tools,
+    webhooks,
+)
 from api.parsers.base import Parser
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
-_GROUPS = (platform, maintenance, jobs, keys, models, datasets, checkpoints, tools)
+_GROUPS = (
+    platform,
+    maintenance,
+    jobs,
+    keys,
+    models,
+    datasets,
+    checkpoints,
+    rewards,
+    storage,
+    suites,
+    schedules,
+    webhooks,
+    tools,
+)
 """Modules that add commands, in the order of the help."""
 
 
@@ -48,6 +78,8 @@ def _module_of(given: Sequence[str]) -> str:
     command, *rest = given
     if command == "evaluate" and (not rest or any(a.startswith(("--b", "-h", "--h")) for a in rest)):
         return "evaluation.command"  # options; else a configuration file and a run directory
+    if command == "sample" and rest and Path(rest[0]).is_dir():
+        return "evaluation.sample_command"
     if command == "compare" and rest and not rest[0].startswith(("exp_", "run_", "ckpt_", "-")):
         return "evaluation.comparison"
     return STAGES.get(command) or TOOLS.get(command, ("",))[0]

@@ -11,18 +11,34 @@ Requests are tried again after 429, 5xx and lost connections; an Idempotency-Key
 """
 
 from api.clients.access import Access, AsyncAccess
+from api.clients.alerts import Alerts, AsyncAlerts
+from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
+from api.clients.rewards import AsyncRewards, Rewards
+from api.clients.storage import AsyncStorage, Storage
+from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
 
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Results, Access, Overview):
+class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks, Suites, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
-class AsyncClient(AsyncJobs, AsyncRegistry, AsyncResults, AsyncAccess, AsyncOverview):
+class AsyncClient(
+    AsyncJobs,
+    AsyncRegistry,
+    AsyncStorage,
+    AsyncResults,
+    AsyncRewards,
+    AsyncAccess,
+    AsyncOverview,
+    AsyncChecks,
+    AsyncSuites,
+    AsyncAlerts,
+):
     """`Client`'s methods, as coroutines and asynchronous iterators."""

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from api.strict_json import StrictJsonError, escape_pointer
-from store.errors import Conflict, Invalid, InvalidRows, NotFound, NotYours
+from store.errors import Conflict, Full, Gone, Invalid, InvalidRows, NotFound, NotYours
 from store.objects import StoreUnavailable
 
 logger = logging.getLogger("lco.api")
@@ -226,6 +226,13 @@ def install(app: FastAPI) -> None:
     async def not_found(request: Request, error: Any) -> Response:
         return answer(request, 404, "not_found", f"there is no such {error.what}")
 
+    async def gone(request: Request, error: Any) -> Response:
+        detail = f"the {error.what} was deleted on {error.since:%Y-%m-%d}: {error.reason}"
+        return answer(request, 410, "gone", detail)
+
+    async def full(request: Request, error: Any) -> Response:
+        return answer(request, 507, "disk_full", str(error))
+
     async def conflict(request: Request, error: Any) -> Response:
         return answer(request, 409, error.code, error.message, current=error.current)
 
@@ -268,6 +275,8 @@ def install(app: FastAPI) -> None:
     for kind, handler in (
         (ApiError, api_error),
         (NotFound, not_found),
+        (Gone, gone),
+        (Full, full),
         (Conflict, conflict),
         (Invalid, invalid),
         (InvalidRows, invalid_rows),

@@ -1,5 +1,6 @@
 """Which errors an operation can give: what follows from how its route reads a request, and what it declares itself."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -30,10 +31,24 @@ STATUSES = {
     "cross_origin": 403,
     "insufficient_scope": 403,
     "not_found": 404,
+    "archived": 409,
     "busy_name": 409,
+    "damaged": 409,
+    "disabled": 409,
+    "held": 409,
+    "in_flight": 409,
     "invalid_state": 409,
+    "name_taken": 409,
+    "no_secret": 409,
+    "other_kind": 409,
+    "suspended": 409,
+    "taken": 409,
+    "too_many": 409,
+    "gone": 410,
+    "stale": 412,
     "body_too_large": 413,
     "unsupported_media_type": 415,
+    "range_not_satisfiable": 416,
     "control_character": 422,
     "idempotency_key_reused": 422,
     "integer_out_of_range": 422,
@@ -42,11 +57,13 @@ STATUSES = {
     "invalid_parameter": 422,
     "invalid_rows": 422,
     "unexpected_body": 422,
+    "if_match_required": 428,
     "internal_error": 500,
     "database_unavailable": 503,
     "not_migrated": 503,
     "object_store_unavailable": 503,
     "overloaded": 503,
+    "disk_full": 507,
 }
 """Code -> its status, of every code that a described operation can give."""
 _EVERYWHERE = (
@@ -58,6 +75,8 @@ _EVERYWHERE = (
     "database_unavailable",
     "overloaded",
 )
+_OF_DELETED = re.compile(r"{(job|run|exp|ckpt|mdl|other)_id}")
+"""Path parameters of objects that leave word when they are deleted."""
 _JSON_CODES = tuple(code for code in STATUSES if code.startswith("json_"))
 _TOML_CODES = tuple(code for code in STATUSES if code.startswith("toml_"))
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
@@ -90,8 +109,12 @@ def _codes(route: APIRoute) -> Iterator[str]:
             yield "cross_origin"
     if "{" in route.path:
         yield "not_found"
+        if _OF_DELETED.search(route.path):
+            yield "gone"
     if any(dependency.call is get_settings for dependency in route.dependant.dependencies):
         yield "object_store_unavailable"  # who takes the settings finds artifacts by them
+        if "POST" in (route.methods or ()):
+            yield "disk_full"
     for call in _calls(route.dependant):
         if isinstance(call, Body):
             yield from (
@@ -104,6 +127,7 @@ def _codes(route: APIRoute) -> Iterator[str]:
         elif call is get_once:
             yield "idempotency_key_reused"
         elif call is get_upload:
+            yield "disk_full"
             yield from ("idempotency_key_reused", "unsupported_media_type")
 
 

@@ -14,6 +14,16 @@ def figure(value: float | None, unit: Unit, digits: int = 1) -> str:
     return f"{100 * value if unit == 'fraction' else value:.{digits}f}"
 
 
+def size_text(num_bytes: float) -> str:
+    """A size for a person: `0 B`, `12 kB`, `1.4 GB`."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
 def column_labels(rows: Iterable[TableRow]) -> dict[tuple[str, str, str], str]:
     """What the column of each (benchmark, decoding, configuration) is called.
 

@@ -27,4 +27,11 @@ _NAMES = {
     "ds": "data set",
     "wrk": "worker",
     "key": "API key",
+    "mdl": "model",
+    "suite": "suite",
+    "vrd": "verdict",
+    "whk": "webhook endpoint",
+    "dlv": "delivery",
+    "sch": "schedule",
+    "fire": "fire",
 }

@@ -11,6 +11,10 @@ class LiveRun(RunRead):
 
     experiment: str | None
     """Name of its experiment."""
+    host: str
+    """Machine of the worker that holds it."""
+    gpu_indices: list[int]
+    """GPUs of that machine that it has."""
     eta_seconds: float | None
     """Time that the remaining steps take at the pace of the current attempt; null before its first step."""
 

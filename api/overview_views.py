@@ -69,6 +69,8 @@ def live_runs(session: Session, moment: datetime) -> list[LiveRun]:
         LiveRun(
             **run.model_dump(),
             experiment=names.get(run.experiment_id or ""),
+            host=attempts[row.id].host if row.id in attempts else "",
+            gpu_indices=attempts[row.id].gpus if row.id in attempts else [],
             eta_seconds=_eta(row, attempts.get(row.id), moment),
         )
         for row, run in zip(rows, found, strict=True)

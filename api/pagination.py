@@ -72,12 +72,21 @@ def log_cursor(text: str | None, name: str) -> tuple[int, int] | None:
     Raises:
         ApiError: it has another form.
     """
+    return pair_cursor(text, name, "ATTEMPT.CHUNK")
+
+
+def pair_cursor(text: str | None, name: str, form: str) -> tuple[int, int] | None:
+    """The two numbers in a cursor of the given form.
+
+    Raises:
+        ApiError: it has another form.
+    """
     if not text:
         return None
-    attempt, dot, chunk = text.partition(".")
+    first, dot, second = text.partition(".")
     if not dot:
-        raise _bad_cursor(name, "a log's cursor is ATTEMPT.CHUNK")
-    return number_cursor(attempt, name) or 0, number_cursor(chunk, name) or 0
+        raise _bad_cursor(name, f"the cursor is {form}")
+    return number_cursor(first, name) or 0, number_cursor(second, name) or 0
 
 
 def _bad_cursor(name: str, message: str) -> ApiError:

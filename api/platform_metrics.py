@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.metrics import gauge, histogram
 from store.database import Database, database_time
+from store.disk import disk_of
 from store.ids import encode_id
 from store.models.run import Run
 from store.models.worker import Worker
@@ -93,6 +94,8 @@ def _signals(session: Session) -> Iterator[str]:
     fenced: Values = {(): signals.get(FENCED, 0.0)}
     name = "lco_fenced_writes_total"
     yield from gauge(name, "Attempts whose writes were refused: their run was another's.", fenced, (), kind="counter")
+    pending: Values = {(): float(Signals(session).num_pending_deliveries())}
+    yield from gauge("lco_outbox_pending", "Notifications that their endpoint has not taken yet.", pending, ())
     if RECONCILED in signals:
         yield from gauge(
             "lco_reconciler_last_success_timestamp",
@@ -107,4 +110,6 @@ def _disk(settings: Settings) -> Iterator[str]:
     for place, path in (("data", settings.data_dir), ("artifacts", settings.artifacts)):
         if path.exists():
             free[(place,)] = float(shutil.disk_usage(path).free)
+    ratio = disk_of(settings).used_percent / 100
+    yield from gauge("lco_disk_used_ratio", "Use of the artifacts' disk, 0 to 1.", {(): ratio}, ())
     yield from gauge("lco_disk_free_bytes", "Room on the disks of the API's machine.", free, ("place",))

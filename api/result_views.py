@@ -1,5 +1,6 @@
 """From results and completions to wire models."""
 
+from collections.abc import Iterable
 from typing import Literal
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from store.ids import encode_id
 from store.models.record import Completion, Result
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.records import Results
+from store.statistics import TableRow
 from store.statistics import results_table as statistics_of
 
 
@@ -85,6 +87,39 @@ def completion_pair(first: Completion, second: Completion) -> schemas.Completion
     )
 
 
+def table_rows(rows: Iterable[TableRow]) -> list[schemas.TableRow]:
+    """Rows of a table of results."""
+    return [
+        schemas.TableRow(
+            method=row.method,
+            benchmark=row.benchmark,
+            metric=row.metric,
+            decoding=row.decoding,
+            configuration=row.configuration,
+            unit=unit_of(row.benchmark, row.metric),
+            mean=row.mean,
+            std=row.std,
+            n=row.n,
+            missing_seeds=row.missing_seeds,
+            std_over_eval_seeds=row.std_over_eval_seeds,
+            num_examples=row.num_examples,
+            num_unscored=row.num_unscored,
+            per_seed=[
+                schemas.SeedValue(
+                    train_seed=cell.train_seed,
+                    value=cell.mean,
+                    num_eval_seeds=sum(value is not None for value in cell.values.values()),
+                    std_over_eval_seeds=cell.std_over_eval_seeds,
+                    num_examples=cell.num_examples,
+                    num_unscored=cell.num_unscored,
+                )
+                for cell in row.per_seed
+            ],
+        )
+        for row in rows
+    ]
+
+
 def results_table(
     session: Session, *, experiment_id: UUID | None = None, job_id: UUID | None = None
 ) -> schemas.ResultsTable:
@@ -105,34 +140,6 @@ def results_table(
     return schemas.ResultsTable(
         experiment_id=shown_id("exp", experiment_id),
         job_id=shown_id("job", job_id),
-        rows=[
-            schemas.TableRow(
-                method=row.method,
-                benchmark=row.benchmark,
-                metric=row.metric,
-                decoding=row.decoding,
-                configuration=row.configuration,
-                unit=unit_of(row.benchmark, row.metric),
-                mean=row.mean,
-                std=row.std,
-                n=row.n,
-                missing_seeds=row.missing_seeds,
-                std_over_eval_seeds=row.std_over_eval_seeds,
-                num_examples=row.num_examples,
-                num_unscored=row.num_unscored,
-                per_seed=[
-                    schemas.SeedValue(
-                        train_seed=cell.train_seed,
-                        value=cell.mean,
-                        num_eval_seeds=sum(value is not None for value in cell.values.values()),
-                        std_over_eval_seeds=cell.std_over_eval_seeds,
-                        num_examples=cell.num_examples,
-                        num_unscored=cell.num_unscored,
-                    )
-                    for cell in row.per_seed
-                ],
-            )
-            for row in rows
-        ],
+        rows=table_rows(rows),
         configurations=results.configurations({row.configuration for row in rows}),
     )

@@ -308,18 +308,26 @@ class CheckpointRead(Wire):
 
     object: Literal["checkpoint"] = "checkpoint"
     id: str
-    run_id: str
-    job_id: str
+    run_id: str | None
+    """null for a model that lies below the models root."""
+    job_id: str | None
+    model: str | None = None
+    """Name of the registered model whose weights these are; jobs take it as `model:NAME`."""
     attempt: int
     kind: enums.CheckpointKind
     """`state` (resumable) or `model` (published at the end)."""
     step: int
     path: str
-    """Relative to the artifact root."""
+    """Relative to the artifact root; where there is no run, to the models root."""
     manifest_sha256: str
     size_bytes: int
     is_pinned: bool = False
     """Whether somebody asked to keep it."""
     aliases: list[str] = []
     """Names that mean this checkpoint now."""
+    expires_at: datetime | None = None
+    """Deleted after this moment, unless something holds it; null: never by itself."""
+    deleted_at: datetime | None = None
+    """Since when its files are no more; in lists of what was deleted."""
+    deleted_reason: str = ""
     created_at: datetime

@@ -42,11 +42,13 @@ class Call:
     query: dict[str, Any] = field(default_factory=dict)
     content: bytes | None = None
     media_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further headers, such as `If-Match`."""
     idempotency_key: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of httpx's `request`."""
-        headers = {}
+        headers = {**self.headers}
         if self.method == "POST":
             headers["Idempotency-Key"] = self.idempotency_key
         if self.content is not None:

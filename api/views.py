@@ -19,6 +19,7 @@ from store.models.worker import Worker
 from store.repositories.aliases import Aliases
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.metrics import Metrics
+from store.repositories.models import Models
 from store.repositories.runs import Runs
 from store.states import TERMINAL, RunState, job_status
 
@@ -228,13 +229,15 @@ def log_chunk(row: LogChunk) -> schemas.LogChunkRead:
 
 def checkpoints(session: Session, rows: Sequence[Checkpoint]) -> list[schemas.CheckpointRead]:
     """Checkpoints."""
-    runs_by_id = Runs(session).by_ids({row.run_id for row in rows})
+    runs_by_id = Runs(session).by_ids({row.run_id for row in rows if row.run_id is not None})
     names = Aliases(session).of_checkpoints(row.id for row in rows)
+    models = Models(session).names(row.model_id for row in rows if row.model_id is not None)
     return [
         schemas.CheckpointRead(
             id=encode_id("ckpt", row.id),
-            run_id=encode_id("run", row.run_id),
-            job_id=encode_id("job", runs_by_id[row.run_id].job_id),
+            run_id=shown_id("run", row.run_id),
+            job_id=None if row.run_id is None else encode_id("job", runs_by_id[row.run_id].job_id),
+            model=None if row.model_id is None else models.get(row.model_id),
             attempt=row.attempt,
             kind=row.kind,
             step=row.step,
@@ -243,6 +246,9 @@ def checkpoints(session: Session, rows: Sequence[Checkpoint]) -> list[schemas.Ch
             size_bytes=row.size_bytes,
             is_pinned=row.is_pinned,
             aliases=names.get(row.id, []),
+            expires_at=row.expires_at,
+            deleted_at=row.deleted_at,
+            deleted_reason=row.deleted_reason,
             created_at=row.created_at,
         )
         for row in rows

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
-from evaluation.endpoint_config import EndpointConfig
 from evaluation.judge_config import AlpacaEval2Benchmark
 from evaluation.math_config import Aime24Benchmark, Amc23Benchmark, Math500Benchmark, MinervaMathBenchmark
 from evaluation.mmlu_config import MmluBenchmark, MmluReduxBenchmark
@@ -15,6 +14,7 @@ from evaluation.qa_feedback_config import QaFeedbackBenchmark
 from lco.config import Config, Fraction, ModelSource, OptimalPolicySource, StageConfig
 from lco.config import Gsm8k as Gsm8kPrompts
 from lco.config import Sums as SumsPrompts
+from lco.endpoint_config import EndpointConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from typing import Any
 import httpx2
 import openai
 
-from evaluation.endpoint_config import EndpointConfig
 from evaluation.limits import (
     Breaker,
     Budget,
@@ -35,6 +34,7 @@ from evaluation.limits import (
 from evaluation.records import Journal, content_key, sound
 from evaluation.replies import BYTES_PER_TOKEN, Reply, Usage, read_reply
 from evaluation.transport import BadReply, ForbiddenAddress, Transport
+from lco.endpoint_config import EndpointConfig
 
 __all__ = ["CircuitOpen", "Closed", "Endpoint", "EndpointFailure", "EndpointRejected", "Reply", "SpendingCapReached"]
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from evaluation.benchmark_config import BenchmarkBase
-from evaluation.endpoint_config import EndpointConfig
 from lco.config import Config, DataSource
+from lco.endpoint_config import EndpointConfig
 
 
 class JudgeConfig(Config):

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from evaluation.endpoint_config import EndpointConfig
+from lco.endpoint_config import EndpointConfig
 
 
 class EndpointFailure(Exception):

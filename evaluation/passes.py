@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 from evaluation.benchmarks import BENCHMARKS, Benchmark
 from evaluation.config import EvalConfig, parse_decoding
-from evaluation.endpoint_config import Operational
 from evaluation.generation import Generation, Request
 from evaluation.records import content_key
 from evaluation.types import Example
 from lco.config import Config, Source
+from lco.endpoint_config import Operational
 from lco.seeds import derived_seed
 
 LIKELIHOOD = "likelihood"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.endpoint_config import Prices
+from lco.endpoint_config import Prices
 
 BYTES_PER_TOKEN = 4
 """What an estimate takes for the length of a token."""

@@ -10,13 +10,14 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
 
 import httpcore2
 import httpx2
 
-from evaluation.endpoint_config import EndpointConfig, origin_of
+from lco.endpoint_config import origin_of
 
 _SENT_HEADERS = frozenset({"host", "content-type", "content-length", "accept", "connection"})
 _CONNECT_SECONDS = 15.0
@@ -35,17 +36,35 @@ class ForbiddenAddress(httpx2.RequestError):
     """The configuration leads to an address that no request goes to."""
 
 
+class Server(Protocol):
+    """The server that requests go to, and how much of it."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+
+    @property
+    def max_response_bytes(self) -> int:
+        """Longest reply."""
+
+    @property
+    def max_concurrency(self) -> int:
+        """Connections at a time."""
+
+
 class Transport(httpx2.BaseTransport):
     """Sends requests to one origin and reads their replies whole. Thread-safe."""
 
-    def __init__(self, config: EndpointConfig, key_header: tuple[str, str] | None) -> None:
+    def __init__(self, config: Server, key_header: tuple[str, str] | None) -> None:
         self._origin, self._key_header = config.origin, key_header
         self._max_bytes = config.max_response_bytes
         self._deadline = threading.local()
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpx2.create_ssl_context(trust_env=False),
             max_connections=config.max_concurrency,
-            network_backend=_Backend(self._deadline, is_plain=config.origin.startswith("http://")),
+            network_backend=CheckedBackend(
+                self._deadline, partial(check_address, is_plain=config.origin.startswith("http://"))
+            ),
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -125,11 +144,16 @@ def _nat64(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(rest) if prefix == int(ipaddress.IPv6Address("64:ff9b::")) >> 32 else None
 
 
-class _Backend(httpcore2.NetworkBackend):
-    """Connects to checked addresses; its streams end at the deadline of the thread that uses them."""
+class CheckedBackend(httpcore2.NetworkBackend):
+    """Connects to checked addresses; its streams end at the deadline of the thread that uses them.
 
-    def __init__(self, deadline: threading.local, *, is_plain: bool) -> None:
-        self._deadline, self._is_plain = deadline, is_plain
+    Args:
+        deadline: `at` is the monotonic time at which the calling thread's request must have ended.
+        check: raises for an address that may not be connected to.
+    """
+
+    def __init__(self, deadline: threading.local, check: Callable[[str], None]) -> None:
+        self._deadline, self._check = deadline, check
         self._inner = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -147,7 +171,7 @@ class _Backend(httpcore2.NetworkBackend):
             raise httpcore2.ConnectError("the host is not known") from error
         addresses = list(dict.fromkeys(str(row[4][0]) for row in rows))
         for address in addresses:
-            check_address(address, is_plain=self._is_plain)
+            self._check(address)
         for address in addresses[:-1]:
             try:
                 return self._connected(address, port, socket_options)

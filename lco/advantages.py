@@ -48,6 +48,44 @@ def leave_one_out(rewards_B: Tensor, group_size: int) -> Tensor:
     return (rewards_PG - others_PG).view(-1)
 
 
+def compared_known(rewards_B: Tensor, group_size: int, estimator: str) -> Tensor:
+    """The advantage of each completion where some rewards are missing, as if those completions had not been sampled.
+
+    A prompt's group is its completions with a reward; where there are fewer than two, nothing is compared: 0.
+
+    Args:
+        rewards_B: NaN where a reward is missing.
+        estimator: `reward`, `group-normalized`, `group-centered`, `batch-scaled`, `leave-one-out`, `batch-normalized`.
+
+    Returns:
+        0 where the reward is missing.
+    """
+    is_known_B = ~rewards_B.isnan()
+    known_K = rewards_B[is_known_B]
+    advantages_B = torch.zeros_like(rewards_B)
+    if estimator in ("reward", "batch-normalized"):
+        if estimator == "reward":
+            advantages_B[is_known_B] = known_K
+        elif len(known_K) > 1:
+            advantages_B[is_known_B] = z_scored(known_K)
+        return advantages_B
+    for start in range(0, len(rewards_B), group_size):
+        rows_G = start + is_known_B[start : start + group_size].nonzero()[:, 0]
+        rewards_G = rewards_B[rows_G]
+        size = len(rows_G)
+        if size < 2:
+            continue
+        if estimator == "group-normalized":
+            advantages_B[rows_G] = group_normalized(rewards_G, size)
+        elif estimator == "leave-one-out":
+            advantages_B[rows_G] = leave_one_out(rewards_G, size)
+        else:
+            advantages_B[rows_G] = group_centered(rewards_G, size)
+    if estimator == "batch-scaled" and len(known_K) > 1:
+        advantages_B = advantages_B / (known_K.std() + GROUP_STD_FLOOR)
+    return advantages_B
+
+
 def compared_steps(rewards_S: Tensor, groups_S: Tensor, estimator: str) -> Tensor:
     """The advantage of each step of several completions, compared with all steps of its prompt's group, `[S]`.
 

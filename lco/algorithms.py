@@ -45,6 +45,7 @@ from lco.config import (
 )
 from lco.metrics import DiagnosticsConfig
 from lco.reward_config import Reward, StepVerifier
+from lco.rollout_log import RolloutSamples
 from lco.watch import WatchConfig
 
 
@@ -227,6 +228,8 @@ class TrainConfig(TrainingStageConfig):
     """The collapse watch."""
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     """Numbers measured on request."""
+    rollout_samples: RolloutSamples = RolloutSamples()
+    """Completions that are kept for people to read, token by token."""
 
     @model_validator(mode="after")
     def _combination_is_sound(self) -> Self:

@@ -7,7 +7,6 @@ import random
 
 from lco.algorithms import TrainConfig
 from lco.baselines import Dapo, Gkd
-from lco.distributed import gather, share
 from lco.policy import Policy
 from lco.prompts import Prompt
 from lco.rewarder import Rewarder
@@ -55,7 +54,8 @@ def _refilled(
     for sampling_round in range(1, algorithm.max_sampling_rounds + 1):
         for start in range(0, len(rollouts), config.group_size):
             group = rollouts[start : start + config.group_size]
-            (equal if len({rollout.reward for rollout in group}) == 1 else mixed).append(group)
+            rewards = {rollout.reward for rollout in group if rollout.reward is not None}
+            (mixed if len(rewards) > 1 else equal).append(group)
         num_missing = config.prompts_per_iteration - len(mixed)
         chosen, untried = untried[:num_missing], untried[num_missing:]
         if not chosen or sampling_round == algorithm.max_sampling_rounds:
@@ -80,10 +80,9 @@ def _sampled(
     prompt_ids = [encoded[prompt.id] for prompt in chosen]
     completions = _completions(config, policy, chosen, prompt_ids, seeds)
     texts = [policy.decode(completion_ids) for completion_ids in completions]
+    pieces = [policy.pieces(ids) if rewarder.has_steps else () for ids in completions]
     # Graded once and told to all: processes that disagree on a reward would train different models.
-    own = share(list(zip(chosen, texts, completions, strict=True)))
-    pieces = [policy.pieces(ids) if rewarder.has_steps else () for _, _, ids in own]
-    verdicts = gather(rewarder.graded([prompt for prompt, _, _ in own], [text for _, text, _ in own], pieces))
+    verdicts = rewarder.graded(chosen, texts, pieces)
     return [
         Rollout(
             prompt=prompt,

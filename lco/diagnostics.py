@@ -16,6 +16,7 @@ from lco.baselines import DistillationConfig
 from lco.distillation import teacher_log_probs
 from lco.distributed import whole
 from lco.log_probs import action_log_probs, kl_divergence
+from lco.metrics import METRICS
 from lco.policy_gradients import RatioConfig, clip_bounds, importance_ratio
 from lco.rollout import Batch, Rollout, Support
 from lco.targets import fitted_and_target, target_log_probs
@@ -150,14 +151,19 @@ def gradient_bound(loss_N: Tensor, algorithm: LcoConfig, size_N: Tensor) -> Tens
 
 def rollout_metrics(rollouts: list[Rollout], batch: Batch, group_size: int) -> dict[str, float]:
     """What one iteration's completions and their advantages report."""
-    rewards_GB = torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float64).view(-1, group_size)
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    rewards_B = torch.tensor(rewards, dtype=torch.float64)
+    judged = [rollout.is_correct for rollout in rollouts if rollout.is_correct is not None]
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
     count = len(rollouts)
     advantages_N = batch.advantages_N[: sum(lengths)]  # demonstrations follow the completions
-    metrics = {
-        "train/reward": rewards_GB.mean().item(),
-        "train/reward_std": rewards_GB.std().item() if count > 1 else 0.0,
-        "train/accuracy": sum(rollout.is_correct for rollout in rollouts) / count,
+    metrics = {}
+    if rewards:
+        metrics["train/reward"] = rewards_B.mean().item()
+        metrics["train/reward_std"] = rewards_B.std().item() if len(rewards) > 1 else 0.0
+    if judged:
+        metrics["train/accuracy"] = sum(judged) / len(judged)
+    metrics |= {
         "train/completion_tokens": sum(lengths) / count,
         "train/completion_tokens_max": max(lengths),
         "train/truncated": sum(rollout.is_truncated for rollout in rollouts) / count,
@@ -165,13 +171,19 @@ def rollout_metrics(rollouts: list[Rollout], batch: Batch, group_size: int) -> d
         "train/advantage_max": advantages_N.abs().max().item(),
     }
     parts = [part for rollout in rollouts for part in rollout.reward_parts]
-    for name in dict(rollouts[0].reward_parts):
-        metrics[f"train/reward_{name}"] = math.fsum(value for part, value in parts if part == name) / count
+    for name in dict.fromkeys(part for part, _ in parts):
+        known = [value for part, value in parts if part == name and value is not None]
+        own = f"train/reward_{name}" if f"train/reward_{name}" in METRICS else f"train/reward/{name}"
+        if known:
+            metrics[own] = math.fsum(known) / len(known)
+    if num_unrewarded := count - len(rewards):
+        metrics["train/num_unrewarded"] = num_unrewarded
     if num_timed_out := sum(rollout.is_timed_out for rollout in rollouts):
         metrics["train/grader_timeout"] = num_timed_out / count
     if group_size > 1:
-        is_flat_G = rewards_GB.amax(1) == rewards_GB.amin(1)
-        metrics["train/zero_std_groups"] = is_flat_G.double().mean().item()
+        groups = [rollouts[start : start + group_size] for start in range(0, count, group_size)]
+        num_flat = sum(len({r.reward for r in group if r.reward is not None}) <= 1 for group in groups)
+        metrics["train/zero_std_groups"] = num_flat / len(groups)
     return metrics
 
 

@@ -108,6 +108,16 @@ def gather(mine: list[T]) -> list[T]:
     return [_moved(hands[position % count()][position // count()], device) for position in range(sum(map(len, hands)))]
 
 
+def told_by_first(items: list[T]) -> list[T]:
+    """The first process's items, in every process."""
+    if count() == 1:
+        return items
+    hands: list[Any] = [_moved(items, torch.device("cpu"))]
+    distributed.broadcast_object_list(hands, src=0)
+    found: list[T] = _moved(hands[0], _device())
+    return found
+
+
 def any_of(flag: bool) -> bool:
     """Whether any process says so: a decision that all must take alike."""
     if count() == 1:

@@ -1,6 +1,7 @@
 """Rollouts -> a `Batch` with advantages: rewards and what the frozen models say, compared, normalised, spread."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from lco.advantage_config import (
 )
 from lco.advantages import (
     batch_scaled,
+    compared_known,
     compared_steps,
     group_centered,
     group_normalized,
@@ -140,14 +142,17 @@ class Estimator:
             self._assess(advantage, rollouts, batch, iteration)
         if isinstance(algorithm, MiniLlm):
             self._distil(algorithm, batch, len(rollouts))
+        is_known_B = self._rewarded(rollouts)
+        if is_known_B is not None:
+            batch.is_kept_B = is_known_B
+            batch.advantages_N = batch.advantages_N.masked_fill(~is_known_B.repeat_interleave(batch.num_tokens_B), 0.0)
         if isinstance(algorithm, PolicyGradientConfig) and algorithm.whiten:
-            batch.advantages_N = z_scored(batch.advantages_N)
+            batch.advantages_N = self._whitened(batch)
         if isinstance(algorithm, StableReinforce):
             batch.advantages_N = without_outliers(batch.advantages_N, algorithm.advantage_filter)
         if isinstance(algorithm, Dapo) and algorithm.overlong_filter:
-            batch.is_kept_B = torch.tensor(
-                [not rollout.is_truncated for rollout in rollouts], device=self.policy.device
-            )
+            has_ended_B = torch.tensor([not rollout.is_truncated for rollout in rollouts], device=self.policy.device)
+            batch.is_kept_B = has_ended_B if is_known_B is None else has_ended_B & is_known_B
         if isinstance(algorithm, ClipCov | KlCov):
             draw = uniforms([derived_seed(self.config.seed, "marked", iteration)], len(batch.actions_N))[0]
             uniforms_N = torch.from_numpy(draw).to(self.policy.device)
@@ -171,6 +176,23 @@ class Estimator:
             support.tail_advantages_N = (support.tail_advantages_N - shift_N1[:, 0]) / divisor_N1[:, 0]
             self.statistics |= support_metrics(support, algorithm)
         return batch
+
+    def _rewarded(self, rollouts: list[Rollout]) -> Tensor | None:
+        """Which completions have a reward, where it is learned from; None where all have, or nothing is."""
+        learned = isinstance(self.algorithm.advantage, SparseAdvantage | GaeAdvantage) and not self._advantages
+        if not learned or all(rollout.reward is not None for rollout in rollouts):
+            return None
+        return torch.tensor([rollout.reward is not None for rollout in rollouts], device=self.policy.device)
+
+    @staticmethod
+    def _whitened(batch: Batch) -> Tensor:
+        """The z-scores of the advantages of the sequences that are kept, 0 elsewhere."""
+        if batch.is_kept_B is None or not bool(batch.is_kept_B.any()):
+            return z_scored(batch.advantages_N)
+        is_kept_N = batch.is_kept_B.repeat_interleave(batch.num_tokens_B)
+        whitened_N = torch.zeros_like(batch.advantages_N)
+        whitened_N[is_kept_N] = z_scored(batch.advantages_N[is_kept_N])
+        return whitened_N
 
     def _given(self, advantages: Tensor, batch: Batch) -> bool:
         """Takes over the advantages of a function of one's own; whether they are of the whole vocabulary.
@@ -233,7 +255,7 @@ class Estimator:
             rewards_S, tokens_S = _steps(rollouts, device)
             rewards_N[tokens_S.cumsum(0) - 1] += rewards_S
         else:
-            rewards_N[last_B] += torch.tensor([rollout.reward for rollout in rollouts], device=device)
+            rewards_N[last_B] += torch.tensor([rollout.reward or 0.0 for rollout in rollouts], device=device)
         is_truncated_B = torch.tensor([rollout.is_truncated for rollout in rollouts], device=device)
         self.critic.assess(batch, rewards_N, is_truncated_B, iteration)
 
@@ -249,7 +271,8 @@ class Estimator:
             if isinstance(advantage, DpoRatioAdvantage):
                 rewards_B = completion_ratios(batch.advantages_N, num_tokens_B, advantage.credit)
             else:
-                rewards_B = torch.tensor([rollout.reward for rollout in rollouts], device=self.policy.device)
+                rewards = [math.nan if rollout.reward is None else rollout.reward for rollout in rollouts]
+                rewards_B = torch.tensor(rewards, device=self.policy.device)
             if isinstance(algorithm, Rloo) and algorithm.kl_weight > 0:
                 rewards_B = rewards_B - algorithm.kl_weight * sequence_sums(kl_N, num_tokens_B)
             if isinstance(algorithm, Dapo):
@@ -280,15 +303,18 @@ class Estimator:
     def _smoothed(self, history: RewardHistory, rollouts: list[Rollout], rewards_B: Tensor) -> Tensor:
         """DCPO's advantages of each completion, which then belong to the prompts' history, `[B]`."""
         size, rewards = self.config.group_size, rewards_B.tolist()
-        advantages = [
-            advantage
-            for start in range(0, len(rollouts), size)
-            for advantage in history.smoothed(rollouts[start].prompt.id, rewards[start : start + size])
-        ]
+        advantages: list[float] = []
+        for start in range(0, len(rollouts), size):
+            group = rewards[start : start + size]
+            known = [reward for reward in group if not math.isnan(reward)]
+            found = iter(history.smoothed(rollouts[start].prompt.id, known) if known else ())
+            advantages += [0.0 if math.isnan(reward) else next(found) for reward in group]
         return torch.tensor(advantages, device=rewards_B.device)
 
     def _compared(self, advantage: ComparedAdvantage, rewards_B: Tensor) -> Tensor:
-        """The advantage of each completion from the rewards of all, `[B]`."""
+        """The advantage of each completion from the rewards of all, `[B]`; NaN stands for one that is missing."""
+        if bool(rewards_B.isnan().any()):
+            return compared_known(rewards_B, self.config.group_size, advantage.estimator)
         match advantage.estimator:
             case "group-normalized":
                 return group_normalized(rewards_B, self.config.group_size)

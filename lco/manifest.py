@@ -106,6 +106,19 @@ def read_manifest(directory: Path, *, is_checked: bool = True) -> Manifest:
         raise ValueError(f"{directory}: no readable manifest ({error})") from error
 
 
+def read_files(directory: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 and size of each file that a directory's manifest names, as it states them.
+
+    Raises:
+        ValueError: there is no readable manifest.
+    """
+    try:
+        files: dict[str, dict[str, Any]] = json.loads((directory / MANIFEST).read_bytes())["files"]
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{directory}: no readable manifest ({error})") from error
+    return files
+
+
 def step_order(path: Path) -> tuple[int, str]:
     """Sorts `step-NNNNNN` directories by step: zero-padded names, longer ones later."""
     return len(path.name), path.name

@@ -172,6 +172,12 @@ METRICS: dict[str, Metric] = {
         "",
         "`qa-feedback` reward, an iteration's first",
     ),
+    "train/num_unrewarded": Metric(
+        "Without a reward",
+        "completions of the iteration that got no reward because our side failed; they are left out of the step",
+        "",
+        "an iteration's first, where there are any",
+    ),
     "train/zero_std_groups": Metric(
         "Groups of one reward",
         "share of groups whose completions all have one reward: no group-normalised advantage",
@@ -261,6 +267,64 @@ METRICS: dict[str, Metric] = {
     "time/step_seconds": Metric("Seconds a step", "wall time", "`step_time`; `perf/time_per_step`", is_logged=True),
 }
 """In the order of the dashboard's charts."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Outcome": (
+        "train/loss",
+        "train/reward",
+        "train/accuracy",
+        "eval/accuracy",
+        "train/margin",
+        "train/num_pairs",
+        "train/reward_std",
+        "train/reward_relevance",
+        "train/reward_factuality",
+        "train/reward_completeness",
+        "train/zero_std_groups",
+    ),
+    "Policy": (
+        "train/grad_norm",
+        "train/grad_norm_qkv",
+        "train/grad_norm_positive",
+        "train/grad_norm_negative",
+        "train/grad_bound",
+        "train/entropy",
+        "train/action_prob",
+        "train/kl_old",
+        "train/kl_old_k3",
+        "train/kl_reference",
+        "train/clip_fraction",
+    ),
+    "Target and advantages": (
+        "train/kl_target",
+        "train/kl_target_old",
+        "train/tv_target",
+        "train/target_entropy",
+        "train/target_support",
+        "train/residual",
+        "train/advantage_std",
+        "train/advantage_std_steps",
+        "train/advantage_max",
+        "train/support_mass",
+        "train/gated",
+    ),
+    "Critic": (
+        "train/value_loss",
+        "train/explained_variance",
+        "train/value_clip_fraction",
+        "train/critic_grad_norm",
+        "train/critic_learning_rate",
+    ),
+    "Completions and cost": (
+        "train/completion_tokens",
+        "train/completion_tokens_max",
+        "train/truncated",
+        "train/grader_timeout",
+        "train/num_tokens",
+        "train/learning_rate",
+        "time/step_seconds",
+    ),
+}
+"""Headings under which the dashboard draws the metrics; what stands in none comes last."""
 STABILITY = (
     "train/grad_norm_qkv",
     "train/grad_norm",

@@ -31,16 +31,18 @@ class Rollout:
     """The text, special tokens left out."""
     is_truncated: bool
     """The completion reached `max_tokens` without an end."""
-    reward: float = 0.0
-    is_correct: bool = False
+    reward: float | None = 0.0
+    """None where our side failed to give one: the completion is left out of what is learned from rewards."""
+    is_correct: bool | None = False
+    """None where the reward does not say."""
     step_rewards: tuple[float, ...] = ()
     """Of each step, from a step verifier; empty where the completion is judged as a whole."""
     step_tokens: tuple[int, ...] = ()
     """Tokens of each step; together all of the completion's."""
     is_timed_out: bool = False
     """The answer took the grader too much time or memory; it counts as incorrect."""
-    reward_parts: tuple[tuple[str, float], ...] = ()
-    """What the reward is the sum of, by name; empty where it has no parts."""
+    reward_parts: tuple[tuple[str, float | None], ...] = ()
+    """What the reward is made of, by name; empty where it has no parts."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -32,9 +33,10 @@ from lco.metrics import DiagnosticsConfig
 from lco.optimization import Fitting
 from lco.policy import Policy, load_trained
 from lco.probes import probe
-from lco.prompts import load_prompts
+from lco.prompts import Prompt, load_prompts
 from lco.rewarder import Rewarder
 from lco.rollout import Batch
+from lco.rollout_log import RolloutLog
 from lco.seeds import derived_seed
 from lco.stage import Stage, Stopped, run_stage
 from lco.validation import Validator
@@ -51,16 +53,28 @@ def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | Non
         Stopped: asked to stop; the state is saved.
         ValueError: an input is wrong.
         NonFinite: three steps in a row had no finite gradient.
+        RewardFailure: too many completions got no reward.
         Collapsed, Paused: the collapse watch raised an alarm and was told to do so.
     """
     distributed.join(config)
+    with closing(Rewarder(config, stage.run_dir, stage.earlier[1:])) as rewarder:
+        prompts = load_prompts(config.prompts, config.seed)
+        rewarder.check(prompts)
+        _loop(config, stage, advantages, prompts, rewarder)
+
+
+def _loop(
+    config: TrainConfig,
+    stage: Stage,
+    advantages: AdvantageFunction | None,
+    prompts: list[Prompt],
+    rewarder: Rewarder,
+) -> None:
+    """Iteration by iteration, from the newest checkpoint or the start."""
     policy = load_trained(Path(config.policy), config)
     policy.memory.report = stage.event
     estimator = Estimator(config, policy, advantages)
     algorithm = estimator.algorithm
-    prompts = load_prompts(config.prompts, config.seed)
-    rewarder = Rewarder(config)
-    rewarder.check(prompts)
     validator = Validator(config.validation, policy) if config.validation else None
     steps_per_iteration = config.inner_epochs * config.steps_per_epoch
     total_steps = config.iterations * steps_per_iteration
@@ -75,6 +89,9 @@ def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | Non
     estimator.restore(state)
     watch = Watch(config.watch, state.get("watch"))
     batch = Batch.from_tensors(buffer) if buffer is not None else None
+    next_iteration = -(-step // steps_per_iteration)
+    samples = config.rollout_samples
+    log = RolloutLog(stage.run_dir, samples, config.iterations, next_iteration) if stage.is_writer else None
 
     def checkpoint(num_extra: int = 0) -> None:
         is_between_iterations = step % steps_per_iteration == 0
@@ -95,6 +112,8 @@ def train(config: TrainConfig, stage: Stage, advantages: AdvantageFunction | Non
                 rollouts = collect(config, policy, prompts, iteration, rewarder)
                 batch = estimator.batch(rollouts, iteration)
             metrics |= rollout_metrics(rollouts, batch, config.group_size) | estimator.statistics
+            if log:
+                log.keep(iteration, rollouts, batch, policy, config.group_size)
             if estimator.has_reference:
                 gaps_N = batch.behaviour_logprobs_N - batch.reference_logprobs_N
                 metrics["train/kl_reference"] = gaps_N.mean().item()

@@ -3,9 +3,11 @@
 A path comes from an id or a checked name, never from a client.
 """
 
+import contextlib
 import copy
 import logging
 import os
+import shutil
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from lco.manifest import read_manifest
+from lco.manifest import MANIFEST, read_manifest
 from store.confinement import confine
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id
@@ -24,15 +26,21 @@ from store.naming import dataset_version
 from store.objects import DATA, is_here, object_store
 from store.queue import Claim
 from store.settings import Settings
-from store.sources import serving_run, source_job_id, spec_of
+from store.sources import ServingRun, serving_run, source_job_id, spec_of
 from store.specs import Reference, references, replaced
+from store.tombstones import absent
+
+RUNS = "runs"
+"""Below the artifact root: one directory a run, in it one an attempt."""
+REMOVED = ".removed"
+"""Ends the hidden name of a directory that is being removed."""
 
 logger = logging.getLogger(__name__)
 
 
 def run_directory(settings: Settings, run_id: UUID, attempt: int) -> Path:
     """Directory of one attempt: a zombie can only fill its own."""
-    return settings.artifacts / "runs" / encode_id("run", run_id) / str(attempt)
+    return settings.artifacts / RUNS / encode_id("run", run_id) / str(attempt)
 
 
 def earlier_directories(settings: Settings, claim: Claim) -> list[Path]:
@@ -73,6 +81,106 @@ def below(root: Path, relative: str) -> Path:
     if path.is_absolute() or not path.parts or ".." in path.parts or "\x00" in relative:
         raise ValueError(f"{relative[:200]!r} is no path below a root")
     return root.joinpath(*path.parts)
+
+
+def runs_path(run_id: UUID) -> str:
+    """Directory of all attempts of a run, relative to the artifact root."""
+    return f"{RUNS}/{encode_id('run', run_id)}"
+
+
+def files_of(row: Checkpoint) -> list[str]:
+    """What there is of a checkpoint, relative to the artifact root, in the order of removal; nothing of a local model.
+
+    A published model's run directory is complete no longer once its manifest is gone: nobody takes it over then.
+    """
+    if row.run_id is None:
+        return []
+    manifest = f"{runs_path(row.run_id)}/{row.attempt}/{MANIFEST}"
+    return [manifest, row.path] if row.kind == "model" else [row.path]
+
+
+def checkpoint_directory(settings: Settings, row: Checkpoint) -> Path:
+    """Directory of a checkpoint's files, fetched from the object store where they are not here.
+
+    Raises:
+        ValueError: it was deleted, or the directory is gone.
+        StoreUnavailable: the object store does not answer.
+    """
+    refuse_deleted(row)
+    place = below(settings.models if row.run_id is None else settings.artifacts, row.path)
+    if row.run_id is not None and not place.is_dir():
+        is_here(settings, place if row.kind == "state" else place.parent)  # a model lies in its attempt's directory
+    if not place.is_dir():
+        raise ValueError(f"the directory of {encode_id('ckpt', row.id)} is gone")
+    return place
+
+
+def refuse_deleted(row: Checkpoint) -> None:
+    """Refuses a checkpoint whose files were given up.
+
+    Raises:
+        ValueError: says when and why.
+    """
+    if row.deleted_at is not None:
+        shown = encode_id("ckpt", row.id)
+        raise ValueError(f"{shown} was deleted on {row.deleted_at:%Y-%m-%d}: {row.deleted_reason}")
+
+
+def remove(settings: Settings, relative: str) -> int:
+    """Removes a file or a directory of runs, here and from the object store; one that is gone already is fine. The
+    bytes it took here.
+
+    Raises:
+        ValueError: the path is none below the directory of runs.
+        OSError: it cannot be removed, or the object store does not answer.
+    """
+    place = below(settings.artifacts, relative)
+    parts = PurePosixPath(relative).parts
+    if parts[0] != RUNS or len(parts) < 2:
+        raise ValueError(f"{relative[:200]!r} is nothing of a run")
+    if (store := object_store(settings)) is not None:
+        store.remove(relative)
+    return remove_whole(place)
+
+
+def remove_whole(place: Path) -> int:
+    """Removes a file or a directory, to a reader at once; one that is gone already is fine. The bytes it took.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    doomed = place if place.name.endswith(REMOVED) else place.with_name(f".{place.name}{REMOVED}")
+    num_bytes = size_on_disk(doomed)  # of a removal that was ended half-way
+    shutil.rmtree(doomed, ignore_errors=True)
+    if place.is_dir() and not place.is_symlink():
+        num_bytes += size_on_disk(place)
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    elif os.path.lexists(place):
+        num_bytes += place.lstat().st_size
+        place.unlink(missing_ok=True)
+    if os.path.lexists(doomed) or os.path.lexists(place):
+        raise OSError(f"{place.name} cannot be removed")
+    return num_bytes
+
+
+def size_at(settings: Settings, relative: str) -> int:
+    """Bytes of a file or directory below the artifact root; 0 where there is none."""
+    place = below(settings.artifacts, relative)
+    if place.is_dir():
+        return size_on_disk(place)
+    return place.lstat().st_size if os.path.lexists(place) else 0
+
+
+def size_on_disk(place: Path) -> int:
+    """Bytes of all files below a directory; what vanishes meanwhile counts nothing."""
+    total = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - a hot loop
+    return total
 
 
 def artifact_path(settings: Settings, relative: str) -> Path:
@@ -204,22 +312,28 @@ def resolve_reference(
             raise NotFound("data set", reference.value)
         return dataset_file(settings, dataset)
     if reference.scheme == "checkpoint-id":
-        query = select(Checkpoint.path).where(Checkpoint.id == decode_id("ckpt", reference.value))
-        relative = session.scalar(query)
-        if relative is None:
-            raise NotFound("checkpoint", reference.value)
-        directory = artifact_path(settings, relative)
-        if not directory.is_dir():
-            is_here(settings, directory.parent)  # a published model lies in its attempt's directory
-        if not directory.is_dir():
-            raise ValueError(f"the directory of {reference.value} is gone")
-        return directory
+        row = session.get(Checkpoint, decode_id("ckpt", reference.value))
+        if row is None:
+            raise absent(session, "checkpoint", decode_id("ckpt", reference.value))
+        return checkpoint_directory(settings, row)
     job_id = source_job_id(session, reference, experiment_id)
     assert job_id is not None, reference
     run = serving_run(session, job_id, seed)
     if run is None:
         raise ValueError(f"job {reference.value} has no run of seed {seed}")
+    refuse_deleted_output(session, run)
     return published_output(settings, run.id, run.output_attempt, _ROLES[reference.source])
+
+
+def refuse_deleted_output(session: Session, run: ServingRun) -> None:
+    """Refuses a run whose published model was deleted since.
+
+    Raises:
+        ValueError: says when and why.
+    """
+    published = (Checkpoint.run_id == run.id, Checkpoint.attempt == run.output_attempt, Checkpoint.kind == "model")
+    for row in session.scalars(select(Checkpoint).where(*published, Checkpoint.deleted_at.is_not(None)).limit(1)):
+        refuse_deleted(row)
 
 
 def inputs_elsewhere(session: Session, settings: Settings, claim: Claim) -> list[Path | Dataset]:
@@ -233,9 +347,9 @@ def inputs_elsewhere(session: Session, settings: Settings, claim: Claim) -> list
         if reference.scheme == "dataset" and (dataset := dataset_version(session, reference.value)) is not None:
             found.append(dataset)
         elif reference.scheme == "checkpoint-id":
-            query = select(Checkpoint.path).where(Checkpoint.id == decode_id("ckpt", reference.value))
-            if (relative := session.scalar(query)) is not None:
-                found.append(artifact_path(settings, relative).parent)
+            row = session.get(Checkpoint, decode_id("ckpt", reference.value))
+            if row is not None and row.run_id is not None:
+                found.append(artifact_path(settings, row.path).parent)
         elif (job_id := source_job_id(session, reference, claim.experiment_id)) is not None:
             run = serving_run(session, job_id, claim.seed)
             if run is not None and run.output_attempt:

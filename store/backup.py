@@ -327,9 +327,8 @@ def _dump(settings: Settings, folder: Path) -> tuple[list[dict[str, Any]], str, 
 
 
 def is_kept(checkpoints: sa.Table) -> sa.ColumnElement[bool]:
-    """Rows whose files should exist."""
-    deleted = checkpoints.c.get("deleted_at")
-    return sa.true() if deleted is None else deleted.is_(None)
+    """Rows whose files should exist below the artifact root."""
+    return checkpoints.c.deleted_at.is_(None) & checkpoints.c.run_id.is_not(None)
 
 
 def _dump_table(connection: Connection, table: sa.Table, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What follows from a run's change of state, in its transaction: dependents, events, the job's status and version."""
+"""What follows from a run's change of state, in its transaction: dependents, events, the job's status, alerts."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from store.database import database_time, now_expression
 from store.ids import encode_id
-from store.models.job import Job
+from store.models.job import Experiment, Job
 from store.models.record import Event
 from store.models.run import Run, RunDependency
+from store.notifications import publish
 from store.states import TERMINAL, RunState, job_status
 
 
@@ -44,12 +45,16 @@ def state_event(run_id: UUID, job_id: UUID, seed: int, attempt: int, state: RunS
     )
 
 
-def settle(session: Session, happenings: Sequence[Happening]) -> None:
-    """Writes events and brings the jobs concerned up to date.
+def settle(session: Session, happenings: Sequence[Happening], *, is_submitting: bool = False) -> None:
+    """Writes events and brings the jobs concerned up to date; tells of those that have ended or do not go on.
 
     Called once a transaction, after all its writes to runs: locks are taken runs first, then jobs in the order of
-    their ids. Holding the job's row while its runs are read keeps the status right when two of them end at once.
+    their ids, then experiments. Holding the row while its runs are read keeps the status right when two end at once.
+
+    Args:
+        is_submitting: more jobs of the experiment follow: it cannot have ended, whatever those so far took over.
     """
+    ended = set()
     by_job: dict[UUID, list[Happening]] = defaultdict(list)
     for happening in happenings:
         by_job[happening.job_id].append(happening)
@@ -59,6 +64,9 @@ def settle(session: Session, happenings: Sequence[Happening]) -> None:
         before = session.execute(bump).scalar_one()
         status = job_status(session.scalars(select(Run.state).where(Run.job_id == job_id)))
         if status != before:
+            experiment_id = announce_job(session, job_id, status)
+            if experiment_id is not None and status in TERMINAL and not is_submitting:
+                ended.add(experiment_id)
             news = Happening(job_id=job_id, type="job.state", message=f"the job is {status}", data={"status": status})
             told = [*told, news]
         take = (
@@ -86,6 +94,33 @@ def settle(session: Session, happenings: Sequence[Happening]) -> None:
                 for position, happening in enumerate(told, start=1)
             ],
         )
+    for experiment_id in sorted(ended):
+        announce_experiment(session, experiment_id)
+
+
+def announce_job(session: Session, job_id: UUID, status: str) -> UUID | None:
+    """Tells of a job that has come to an end, or does not go on by itself; the experiment that it belongs to."""
+    job = session.execute(select(Job.name, Job.kind, Job.experiment_id, Job.project_id).where(Job.id == job_id)).one()
+    experiment_id: UUID | None = job.experiment_id
+    if status in TERMINAL or status == "paused":
+        experiment = None if experiment_id is None else encode_id("exp", experiment_id)
+        data = {"name": job.name, "kind": job.kind, "status": status, "experiment_id": experiment}
+        publish(session, f"job.{status}", encode_id("job", job_id), data, job.project_id)
+    return experiment_id
+
+
+def announce_experiment(session: Session, experiment_id: UUID) -> None:
+    """Tells of an experiment, if all its runs have ended: called when a job of it has, so that it is told once."""
+    # No lock on the key: results that refer to the experiment are being written by others, which may come here, too.
+    locked = select(Experiment.name, Experiment.project_id).where(Experiment.id == experiment_id)
+    experiment = session.execute(locked.with_for_update(key_share=True)).one()
+    states = session.scalars(
+        select(Run.state).join(Job, Job.id == Run.job_id).where(Job.experiment_id == experiment_id)
+    ).all()
+    if set(states) <= TERMINAL:
+        status = job_status(states)
+        data = {"name": experiment.name, "status": status}
+        publish(session, f"experiment.{status}", encode_id("exp", experiment_id), data, experiment.project_id)
 
 
 def after_end(session: Session, run_id: UUID, state: RunState, moment: datetime) -> list[Happening]:

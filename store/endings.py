@@ -14,6 +14,7 @@ from store.database import database_time
 from store.effects import Happening, after_end, state_event
 from store.ids import new_id
 from store.models.record import Checkpoint, Completion, Configuration, Result
+from store.models.registry import Model
 from store.models.run import Attempt, Run
 from store.rows import Collected
 from store.sources import evaluated_checkpoint, spec_of
@@ -133,11 +134,13 @@ def write_rows(
 ) -> None:
     """Inserts results, completions and models of a run; completions are read and written in batches."""
     moment = database_time(session)
+    model_id = session.scalar(select(Model.id).where(Model.job_id == job_id)) if collected.models else None
     models = [
         {
             "id": new_id(),
             "project_id": project_id,
             "run_id": run_id,
+            "model_id": model_id,
             "attempt": attempt,
             "kind": row.kind,
             "step": row.step,

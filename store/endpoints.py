@@ -1,4 +1,4 @@
-"""Which servers a job's evaluation may ask, and with which keys: what the operator lists in `LCO_ENDPOINTS`.
+"""Which servers a job's evaluation or reward may ask, and with which keys: what the operator lists in `LCO_ENDPOINTS`.
 
 A submitter names a server and a variable; only the operator says which of them belong together. So no job can send a
 key to a server of its own, nor reach into the network that the workers stand in.
@@ -6,22 +6,32 @@ key to a server of its own, nor reach into the network that the workers stand in
 
 from collections.abc import Iterator
 
-from evaluation.endpoint_config import AzureEndpoint, OpenAiEndpoint
 from lco.config import Config
+from lco.endpoint_config import AzureEndpoint, OpenAiEndpoint
+from lco.reward_config import HttpReward, PythonReward
 from store.errors import Invalid
 from store.settings import Settings
 
+DECLARED_REWARDS = "LCO_REWARDS"
+Endpoint = OpenAiEndpoint | AzureEndpoint | HttpReward
+"""What names a server."""
 
-def endpoints(config: Config, pointer: str = "/config") -> Iterator[tuple[str, OpenAiEndpoint | AzureEndpoint]]:
-    """Every endpoint of a config with its JSON pointer."""
-    if isinstance(config, OpenAiEndpoint | AzureEndpoint):
-        yield pointer, config
-        return
+
+def nested(config: Config, pointer: str = "/config") -> Iterator[tuple[str, Config]]:
+    """A config and all configs in it, each with its JSON pointer."""
+    yield pointer, config
     for name in type(config).model_fields:
         value = getattr(config, name)
         for place, item in enumerate(value) if isinstance(value, list | tuple) else [(None, value)]:
             if isinstance(item, Config):
-                yield from endpoints(item, f"{pointer}/{name}" + ("" if place is None else f"/{place}"))
+                yield from nested(item, f"{pointer}/{name}" + ("" if place is None else f"/{place}"))
+
+
+def endpoints(config: Config, pointer: str = "/config") -> Iterator[tuple[str, Endpoint]]:
+    """Every endpoint of a config with its JSON pointer."""
+    for here, found in nested(config, pointer):
+        if isinstance(found, Endpoint):
+            yield here, found
 
 
 def check_endpoints(settings: Settings, config: Config, pointer: str) -> None:
@@ -33,7 +43,7 @@ def check_endpoints(settings: Settings, config: Config, pointer: str) -> None:
     for here, endpoint in endpoints(config, pointer):
         allowed = settings.endpoint_keys.get(endpoint.origin)
         if allowed is None:
-            field = "base_url" if isinstance(endpoint, OpenAiEndpoint) else "endpoint_url"
+            field = _ADDRESSES[type(endpoint)]
             raise Invalid(
                 f"{here}/{field}", "is no server that this platform may ask; its operator lists them in LCO_ENDPOINTS"
             )
@@ -41,11 +51,18 @@ def check_endpoints(settings: Settings, config: Config, pointer: str) -> None:
             raise Invalid(f"{here}/api_key_variable", "holds no key for this server, by what LCO_ENDPOINTS lists")
 
 
+_ADDRESSES: dict[type[Config], str] = {OpenAiEndpoint: "base_url", AzureEndpoint: "endpoint_url", HttpReward: "url"}
+
+
 def key_variables(settings: Settings, config: Config) -> tuple[str, ...]:
-    """Variables of the worker's environment that a run may have: those its endpoints name and are listed with."""
+    """Variables of the worker's environment that a run may have: those its endpoints name and are listed with, and the
+    operator's declaration of functions where it is rewarded by one.
+    """
     names = {
         endpoint.api_key_variable
         for _, endpoint in endpoints(config)
         if endpoint.api_key_variable in settings.endpoint_keys.get(endpoint.origin, ())
     }
+    if any(isinstance(found, PythonReward) for _, found in nested(config)):
+        names.add(DECLARED_REWARDS)
     return tuple(sorted(names))

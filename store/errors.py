@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 
 class StoreError(Exception):
@@ -15,6 +16,21 @@ class NotFound(StoreError):
         self.what = what
         self.identifier = str(identifier)
         super().__init__(f"there is no {what} {self.identifier}")
+
+
+class Gone(NotFound):
+    """There was such a thing; it was deleted."""
+
+    def __init__(self, what: str, identifier: object, reason: str, since: datetime) -> None:
+        super().__init__(what, identifier)
+        self.reason = reason
+        """For a person."""
+        self.since = since
+        self.args = (f"the {what} {identifier} was deleted on {since:%Y-%m-%d}: {reason}",)
+
+
+class Full(StoreError):
+    """The disk has no room for anything new."""
 
 
 class Conflict(StoreError):

@@ -145,7 +145,8 @@ def _events(scope: _Scope) -> _Found:
     query = select(Job.id, Job.event_seq, counted.c.num, counted.c.last).outerjoin(counted, counted.c.job_id == Job.id)
     for row in scope.session.execute(query.order_by(Job.id)):
         num, last = row.num or 0, row.last or 0
-        if last != row.event_seq or num != last:
+        is_purged = num == 0 and scope.settings.retention_event_days > 0
+        if (last != row.event_seq or num != last) and not is_purged:
             yield (
                 encode_id("job", row.id),
                 f"has {num} events, the newest is {last}, and its counter says {row.event_seq}",
@@ -195,12 +196,15 @@ def _outputs(scope: _Scope) -> _Found:
     """What a succeeded run published is there, whole."""
     query = (
         select(Run.id, Run.output_attempt, Run.reused_run_id)
-        .where(Run.state == RunState.SUCCEEDED, Run.output_attempt > 0)
+        .where(
+            Run.state == RunState.SUCCEEDED,
+            Run.output_attempt > 0,
+            ~sa.exists().where(
+                Checkpoint.run_id == Run.id, Checkpoint.kind == "model", Checkpoint.deleted_at.is_not(None)
+            ),
+        )
         .order_by(Run.id)
     )
-    column = Run.__table__.c.get("outputs_deleted_at")
-    if column is not None:
-        query = query.where(column.is_(None))
     for row in scope.session.execute(query):
         if row.reused_run_id is None:
             yield from _directory(scope, run_directory(scope.settings, row.id, row.output_attempt), "run", row.id)

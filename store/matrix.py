@@ -43,6 +43,8 @@ class Expanded:
     document: dict[str, Any]
     origins: list[int]
     """For each job the number of the template that it was made of, from 0."""
+    points: list[Point]
+    """For each job the values of its template's axes, in the order of its `each`; empty for a job made once."""
 
 
 def is_matrix(document: Any) -> bool:
@@ -67,6 +69,7 @@ def expand(document: Mapping[str, Any]) -> Expanded:
         raise Invalid("/jobs", "this is a list of jobs")
     made: list[Any] = []
     origins: list[int] = []
+    at: list[Point] = []
     used: set[str] = set()
     for position, template in enumerate(jobs):
         here = f"/jobs/{position}"
@@ -75,12 +78,13 @@ def expand(document: Mapping[str, Any]) -> Expanded:
         for point in _points(names, axes, excluded):
             made.append(_job(template, point, document, here))
             origins.append(position)
+            at.append(point)
             if len(made) > MAX_JOBS:
                 raise Invalid(here, f"the matrix has more than {MAX_JOBS} jobs")
     if unused := sorted(axes.keys() - used):
         raise Invalid(f"/axes/{unused[0]}", "no job names this axis in its `each`")
     rest = {key: value for key, value in document.items() if key not in (*_KEYS, "jobs")}
-    return Expanded({**rest, "jobs": made}, origins)
+    return Expanded({**rest, "jobs": made}, origins, at)
 
 
 def _axes(axes: Any) -> dict[str, list[Any]]:

@@ -1,4 +1,6 @@
-"""Names in a spec that mean the newest of something, made fast at submission: `dataset:NAME` and `alias:NAME`."""
+"""Names in a spec, made fast at submission: `dataset:NAME` and `alias:NAME`, which mean the newest of something, and
+`model:NAME` where it is registered: its checkpoint, or the job that fetches it.
+"""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -7,18 +9,22 @@ from store.confinement import project_of
 from store.errors import Invalid
 from store.ids import encode_id
 from store.models.dataset import Alias, Dataset
+from store.repositories.models import Models
 from store.sources import document_of, spec_of
 from store.specs import JobSpec, Reference, references, replaced
 
 
 def settled(session: Session, spec: JobSpec, pointer: str = "") -> JobSpec:
-    """The spec with a version behind every data set and a checkpoint in place of every alias.
+    """The spec with a version behind every data set and a checkpoint in place of every alias and registered model.
 
     Raises:
-        Invalid: there is no such data set, version or alias; names the place below `pointer`.
+        Invalid: there is no such data set, version or alias, or a model could not be fetched; names the place below
+            `pointer`.
     """
     found = {}
     for reference in references(spec.config):
+        if reference.scheme == "model" and (weights := _model(session, reference, pointer)) is not None:
+            found[reference.pointer] = weights
         if reference.scheme in ("dataset", "alias"):
             text = _dataset(session, reference) if reference.scheme == "dataset" else _checkpoint(session, reference)
             if text is None:
@@ -45,6 +51,20 @@ def dataset_version(session: Session, value: str) -> Dataset | None:
 def _dataset(session: Session, reference: Reference) -> str | None:
     dataset = dataset_version(session, reference.value)
     return None if dataset is None else f"dataset:{dataset.name}@{dataset.version}"
+
+
+def _model(session: Session, reference: Reference, pointer: str) -> str | None:
+    """What a registered model is taken from; None for a directory that nobody registered."""
+    model = Models(session).named(reference.value)
+    if model is None:
+        return None
+    found = Models(session).states([model])[model.id]
+    if found.checkpoint is not None:
+        return encode_id("ckpt", found.checkpoint.id)
+    if found.state == "failed" or model.job_id is None:
+        here = f"{pointer}/config/{'/'.join(reference.pointer)}"
+        raise Invalid(here, f"the model {reference.value} could not be fetched: remove it and register it again")
+    return encode_id("job", model.job_id)
 
 
 def _checkpoint(session: Session, reference: Reference) -> str | None:

@@ -91,6 +91,12 @@ class ObjectStore:
         files = json.loads(content)["files"]
         return [name for name, entry in files.items() if self.size_bytes(f"{relative}/{name}") != entry["size_bytes"]]
 
+    def files(self, relative: str) -> dict[str, dict[str, Any]]:
+        """SHA-256 and size of each file of a directory, as its manifest states them; empty where there is none."""
+        content = self._manifest(relative)
+        found: dict[str, dict[str, Any]] = {} if content is None else json.loads(content)["files"]
+        return found
+
     def newest_checkpoint(self, relative: str) -> str | None:
         """Path of the newest whole `checkpoints/step-*` of an attempt's directory."""
         folder = f"{relative}/{CHECKPOINTS}"

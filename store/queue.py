@@ -6,7 +6,7 @@ the heartbeat, and answers what a person wants.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
@@ -20,11 +20,12 @@ from store.endings import Ending, end_attempt, write_rows
 from store.errors import NotYours
 from store.ids import new_id
 from store.models.job import Job
-from store.models.record import Checkpoint, LogChunk, Metric
+from store.models.record import Checkpoint, LogChunk, Metric, Rollout
 from store.models.run import Attempt, Run
-from store.rows import CheckpointRow, Collected
+from store.rows import CheckpointRow, Collected, RolloutRow
+from store.software import software
 from store.states import LIVE, Decision, Desired, Outcome, RunState
-from store.text import clean_text, finite_or_none
+from store.text import clean_json, clean_text, finite_or_none
 
 _WINDOW = 50
 _MAX_KEY_CHARACTERS = 128
@@ -141,6 +142,7 @@ def _take(
             host=clean_text(host, 128),
             gpus=list(gpus),
             waited_seconds=waited_seconds,
+            software=software(),
             started_at=moment,
         )
     )
@@ -263,6 +265,20 @@ def append_metrics(session: Session, claim: Claim, rows: Iterable[tuple[int, Map
         update(Run).where(Run.id == claim.run_id).values(latest_metrics={**before, **latest}, version=Run.version + 1)
     )
     touch_job(session, claim.job_id)
+    return desired
+
+
+def append_rollouts(session: Session, claim: Claim, rows: Iterable[RolloutRow]) -> Desired:
+    """Writes rollouts that a run keeps; one that an earlier attempt wrote is overwritten."""
+    desired = _guarded(session, claim)
+    own = {"run_id": claim.run_id, "attempt": claim.attempt}
+    values = [clean_json(asdict(row)) | own for row in rows]
+    if values:
+        for value in values:
+            value["prompt_id"] = value["prompt_id"][:_MAX_KEY_CHARACTERS]
+        key = ["run_id", "iteration", "position"]
+        changed = [name for name in values[0] if name not in key]
+        session.execute(_upsert(session, Rollout, key, changed), values)
     return desired
 
 

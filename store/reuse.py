@@ -8,13 +8,11 @@ hash of its rows, a model or data file by name, size and time of change (their b
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import exists, insert, select
 from sqlalchemy.orm import Session
 
 from store.artifacts import data_file, model_directory, run_directory
@@ -25,20 +23,10 @@ from store.models.run import Run
 from store.naming import dataset_version
 from store.objects import is_published
 from store.settings import Settings
+from store.software import program_hash
 from store.sources import serving_run, source_job_id
 from store.specs import JobSpec, Reference, references, replaced
 from store.states import RunState
-
-
-@cache
-def program_hash() -> str:
-    """Hash of the source of the rooms that compute: a change of the program is a change of content."""
-    digest = hashlib.sha256()
-    for room in ("lco", "evaluation"):
-        root = Path(str(files(room)))
-        for path in sorted(root.rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def content_hash(
@@ -94,6 +82,9 @@ def finished_run(session: Session, settings: Settings, found_hash: str | None) -
             Run.state == RunState.SUCCEEDED,
             Run.output_attempt > 0,
             Run.reused_run_id.is_(None),
+            ~exists().where(
+                Checkpoint.run_id == Run.id, Checkpoint.kind == "model", Checkpoint.deleted_at.is_not(None)
+            ),
         )
         .order_by(Run.id.desc())
     )

@@ -49,6 +49,35 @@ class CompletionRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRow:
+    """One rollout that a training run keeps, with its tokens: a line of `rollouts.jsonl`."""
+
+    iteration: int
+    position: int
+    prompt_id: str
+    prompt: str
+    reference: str
+    num_tokens: int
+    is_truncated: bool
+    reward: float | None
+    is_correct: bool | None
+    parts: dict[str, float | None]
+    pieces: list[str]
+    """Text of each token that is kept."""
+    advantages: list[float | None]
+    logprobs: list[float | None]
+
+    def __post_init__(self) -> None:
+        """Refuses tokens of which not everything is known.
+
+        Raises:
+            ValueError: the lists have different lengths.
+        """
+        if not len(self.pieces) == len(self.advantages) == len(self.logprobs):
+            raise ValueError("pieces, advantages, logprobs: not one of each for every token")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRow:
     """A verified directory with weights."""
 

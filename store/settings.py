@@ -1,13 +1,15 @@
 """Settings of the platform, read once from `LCO_*` environment variables."""
 
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from evaluation.endpoint_config import key_variable, origin_of
 from lco.config import Config
+from lco.endpoint_config import key_variable, origin_of
 from store.tracker_config import tracker_configs
 
 
@@ -48,8 +50,21 @@ class Settings(Config):
     queues: str = ""
     """Queues a worker serves, comma-separated; empty for `lco.cpu`, and `lco.gpu` where it has GPUs."""
     endpoints: str = ""
-    """Servers that evaluations may ask, comma-separated: `ORIGIN` or `ORIGIN=VARIABLE`, where the key in the worker's
-    VARIABLE goes there and nowhere else: `https://api.openai.com=OPENAI_API_KEY`. Empty: none."""
+    """Servers that evaluations and rewards may ask, comma-separated: `ORIGIN` or `ORIGIN=VARIABLE`, where the key in
+    the worker's VARIABLE goes there and nowhere else: `https://api.openai.com=OPENAI_API_KEY`. Empty: none."""
+    webhook_origins: str = ""
+    """Origins to which webhooks may go although they are on loopback or private addresses, or plain http, such as
+    `http://127.0.0.1:9000`; comma-separated. Everywhere else they go by https to public addresses alone."""
+    smtp_url: str = ""
+    """Mail server for alerts: `smtp://USER@HOST:587`, which must speak STARTTLS unless `?starttls=never` ends it, or
+    `smtps://USER@HOST`. Empty: no mail."""
+    smtp_password: str = ""
+    """Password of the user in `LCO_SMTP_URL`."""
+    mail_from: str = ""
+    """Sender of mails, such as `lco@example.com`."""
+    rewards: str = ""
+    """Python functions that training jobs may name as `python` rewards, comma-separated:
+    `NAME=package.module:function`, importable where the workers run. Empty: none."""
     lease_seconds: PositiveFloat = 20.0
     """Silence of a heartbeat counter after which an attempt is lost, on the reaper's own clock."""
     beat_seconds: PositiveFloat = 2.0
@@ -60,6 +75,31 @@ class Settings(Config):
     """Time between two looks at the queue while idle."""
     max_infra_failures: PositiveInt = 5
     """Attempts that infrastructure may end before the run fails."""
+    retention_state_days: NonNegativeFloat = 7.0
+    """Days after its run's end for which a resumable state is kept; 0: for ever. The newest of a run that did not
+    succeed has a time of its own."""
+    retention_newest_state_days: NonNegativeFloat = 90.0
+    """The same for the newest state of a run that did not succeed: all that is left of its work."""
+    retention_log_days: NonNegativeFloat = 0.0
+    """Days after its run's end for which a log is kept in the database; 0: for ever."""
+    retention_metric_days: NonNegativeFloat = 0.0
+    """The same for the curves of a run; its newest values stay."""
+    retention_event_days: NonNegativeFloat = 0.0
+    """The same for the events of a job, all of whose runs have ended."""
+    retention_completion_days: NonNegativeFloat = 0.0
+    """The same for the completions of an evaluation; its results stay, comparisons example by example do not."""
+    gc_grace_hours: PositiveFloat = 24.0
+    """Age from which what no row knows of (a directory, an unfinished file) counts as left behind."""
+    disk_warning_percent: Annotated[float, Field(gt=0, le=100)] = 85.0
+    """Use of the artifacts' disk from which the platform warns."""
+    disk_full_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
+    """Use of the artifacts' disk from which nothing new is taken: no submission, no upload, no queued run."""
+    hub_url: str = "https://huggingface.co"
+    """The hub that models are imported from."""
+    hub_token_variable: str = "HF_TOKEN"
+    """Variable of the worker's environment whose token goes to the hub, for models that need one."""
+    hub_offline: bool = False
+    """Ask no hub: take models from the worker's own cache (`HF_HOME`) alone."""
     trackers: str = ""
     """Trackers that `python -m worker.mirror` copies metrics to, comma-separated: `tensorboard:DIR`, `mlflow:URI`,
     `wandb:PROJECT`. Empty: none."""
@@ -140,6 +180,47 @@ class Settings(Config):
         """Each server that evaluations may ask, by its origin, with the variables whose keys may go there."""
         return _endpoint_keys(self.endpoints)
 
+    @field_validator("rewards")
+    @classmethod
+    def _rewards_are_declared(cls, text: str) -> str:
+        _declared_rewards(text)
+        return text
+
+    @property
+    def declared_rewards(self) -> dict[str, str]:
+        """Names of functions that jobs may be rewarded by, with where they are."""
+        return _declared_rewards(self.rewards)
+
+    @field_validator("webhook_origins")
+    @classmethod
+    def _webhook_origins_are_origins(cls, text: str) -> str:
+        _origins(text)
+        return text
+
+    @property
+    def webhook_origin_set(self) -> frozenset[str]:
+        """Origins to which webhooks may go wherever they lie."""
+        return _origins(self.webhook_origins)
+
+    @model_validator(mode="after")
+    def _mail_is_whole(self) -> Self:
+        if not self.smtp_url:
+            return self
+        parts = urlsplit(self.smtp_url)
+        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.path.strip("/"):
+            raise ValueError("LCO_SMTP_URL: must be smtp://[USER@]HOST[:PORT] or smtps://...")
+        if parts.password is not None:
+            raise ValueError("LCO_SMTP_URL: must not hold a password; set LCO_SMTP_PASSWORD")
+        if parts.query not in {"", "starttls=required", "starttls=never"}:
+            raise ValueError("LCO_SMTP_URL: may end in ?starttls=required or ?starttls=never")
+        if parts.username and not self.smtp_password:
+            raise ValueError("LCO_SMTP_PASSWORD: is needed for the user in LCO_SMTP_URL")
+        if parts.username and parts.query == "starttls=never" and parts.hostname not in _LOOPBACK:
+            raise ValueError("LCO_SMTP_URL: a password is not sent in the clear; use STARTTLS or smtps://")
+        if "@" not in self.mail_from or not self.mail_from.isascii() or not self.mail_from.isprintable():
+            raise ValueError("LCO_MAIL_FROM: must be the sender's address where LCO_SMTP_URL is set")
+        return self
+
     @property
     def label_list(self) -> list[str]:
         """Labels that a worker offers."""
@@ -158,6 +239,16 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+def _origins(text: str) -> frozenset[str]:
+    found = set()
+    for number, item in enumerate(_items(text), start=1):
+        try:
+            found.add(origin_of(item))
+        except ValueError as error:
+            raise ValueError(f"LCO_WEBHOOK_ORIGINS: entry {number} {error}") from None
+    return frozenset(found)
+
+
 def _endpoint_keys(text: str) -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {}
     for number, item in enumerate(_items(text), start=1):
@@ -171,5 +262,18 @@ def _endpoint_keys(text: str) -> dict[str, frozenset[str]]:
     return found
 
 
+def _declared_rewards(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, item in enumerate(_items(text), start=1):
+        name, _, place = item.partition("=")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) or not re.fullmatch(r"[\w.]+:\w+", place):
+            raise ValueError(f"LCO_REWARDS: entry {number} is not NAME=package.module:function")
+        if name in found:
+            raise ValueError(f"LCO_REWARDS: {name} stands twice")
+        found[name] = place
+    return found
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _FOREIGN = frozenset({"LCO_PARENT_FD", "LCO_ATTEMPT", "LCO_TEST_DATABASE_URL", "LCO_TEST_REDIS_URL", "LCO_SHARED_DATA"})
 """Variables with the prefix that are no settings."""

@@ -14,6 +14,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint
 from store.models.run import Run
 from store.specs import JobSpec, Reference, references
+from store.tombstones import absent
 
 _JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
@@ -24,6 +25,8 @@ GIVES = {
     "pairs": frozenset({"data"}),
     "evaluation": frozenset({"completions"}),
     "score": frozenset[str](),
+    "sample": frozenset[str](),
+    "import": frozenset({"model"}),
 }
 """What the output of a kind of job can be an input as."""
 
@@ -50,6 +53,14 @@ def spec_of(document: dict[str, Any]) -> JobSpec:
     return _JOB_SPEC.validate_python(document, strict=False)
 
 
+def inputs_of(document: dict[str, Any]) -> list[Reference]:
+    """Every input that a stored document names; none where it is of a time whose specs this program cannot read."""
+    try:
+        return list(references(spec_of(document).config))
+    except ValueError:
+        return []
+
+
 def source_job_id(session: Session, reference: Reference, experiment_id: UUID | None) -> UUID | None:
     """The job behind a reference to a job; None for other schemes.
 
@@ -59,7 +70,7 @@ def source_job_id(session: Session, reference: Reference, experiment_id: UUID | 
     if reference.scheme == "job-id":
         job_id = decode_id("job", reference.value)
         if session.scalar(select(Job.id).where(Job.id == job_id)) is None:
-            raise NotFound("job", reference.value)
+            raise absent(session, "job", job_id)
         return job_id
     if reference.scheme == "job-name":
         named = select(Job.id).where(Job.experiment_id == experiment_id, Job.name == reference.value)

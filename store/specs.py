@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
 from evaluation.config import EvalConfig
+from evaluation.sample_config import SampleConfig, SampleTask
 from evaluation.score_config import ScoreConfig, Scoring
 from lco.algorithms import TrainConfig
-from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, StageConfig, sources
+from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, sources
+from lco.hub_config import ImportConfig
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -115,7 +117,7 @@ class Resources(Config):
         return self
 
 
-def _reject_seed(config: StageConfig) -> StageConfig:
+def _reject_seed(config: Config) -> Config:
     if "seed" in config.model_fields_set:
         raise ValueError("seed: train seeds belong to the job's `seeds`")
     return config
@@ -204,6 +206,14 @@ class ScoreSpec(_JobSpec):
     """The stage's configuration."""
 
 
+class ImportSpec(_JobSpec):
+    """A model from the hub."""
+
+    kind: Literal["import"]
+    config: Annotated[ImportConfig, _NoSeed]
+    """What is fetched."""
+
+
 class ScoreRequest(Config):
     """Outputs to be graded, as `POST /v1/scores` takes them."""
 
@@ -227,8 +237,57 @@ class ScoreRequest(Config):
         return ScoreSpec(kind="score", name=self.name, method=self.method, metadata=self.metadata, config=config)
 
 
+class SampleSpec(_JobSpec):
+    """Completions of a few prompts by a few policies, to be read side by side."""
+
+    kind: Literal["sample"]
+    config: Annotated[SampleConfig, _NoSeed]
+    """The stage's configuration."""
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=1)] = [0]
+    """The train seed whose run is taken where a policy is a job."""
+
+    @model_validator(mode="after")
+    def _is_one_process(self) -> Self:
+        if self.resources.num_processes > 1:
+            raise ValueError("resources: a sampling is one process; ask for one GPU at most")
+        return self
+
+
+class SampleRequest(SampleTask):
+    """Prompts to be completed, as `POST /v1/samples` takes them."""
+
+    system_prompt: Annotated[str, Field(max_length=16_384)] = ""
+    """What the chat template says before every prompt; empty for nothing."""
+    train_seed: NonNegativeInt = 0
+    """The run that is taken where a policy is a job with several."""
+    gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    """GPUs that the sampling needs."""
+    name: Name = "sample"
+    """Name of the job."""
+    metadata: Metadata = {}
+    """Labels of one's own."""
+
+    @model_validator(mode="after")
+    def _policies_are_named(self) -> Self:
+        list(references(self))
+        return self
+
+    def spec(self) -> SampleSpec:
+        """The job that samples; somebody waits for it, so that it is claimed before others."""
+        return SampleSpec(
+            kind="sample",
+            name=self.name,
+            metadata=self.metadata,
+            seeds=[self.train_seed],
+            priority=50,
+            resources=Resources(gpus=self.gpus),
+            config=SampleConfig(**{name: getattr(self, name) for name in (*SampleTask.model_fields, "system_prompt")}),
+        )
+
+
 JobSpec = Annotated[
-    SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec | ScoreSpec, Field(discriminator="kind")
+    SftSpec | PairsSpec | DpoSpec | TrainingSpec | EvaluationSpec | ScoreSpec | SampleSpec | ImportSpec,
+    Field(discriminator="kind"),
 ]
 
 

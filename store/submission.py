@@ -8,9 +8,16 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from store import tracing
-from store.artifacts import data_file, model_directory, resolve_reference
+from store.artifacts import (
+    data_file,
+    model_directory,
+    refuse_deleted,
+    refuse_deleted_output,
+    resolve_reference,
+)
 from store.database import database_time
-from store.effects import Happening, settle, state_event
+from store.disk import refuse_when_full
+from store.effects import Happening, announce_experiment, settle, state_event
 from store.endpoints import check_endpoints
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id, new_id
@@ -19,25 +26,32 @@ from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
 from store.naming import settled
 from store.reuse import content_hash, copy_results, finished_run
+from store.reward_trials import check_functions
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
 from store.states import TERMINAL, RunState
+from store.tombstones import absent
 
 TRACEPARENT = "lco_traceparent"
 """Name under which a session knows the trace context of its request."""
 _MAX_SEED = 2**63 - 1
 
 
-def submit_job(session: Session, spec: JobSpec, settings: Settings) -> Job:
+def submit_job(session: Session, spec: JobSpec, settings: Settings, *, reuse: bool = False) -> Job:
     """A job of its own; inputs that are jobs make each run wait for the run of its seed.
+
+    Args:
+        reuse: take over the outputs of runs that did the same already.
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
+        Full: the disk is.
     """
+    refuse_when_full(settings)
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
-    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="")
+    return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="", is_reused=reuse)
 
 
 def submit_experiment(
@@ -57,6 +71,7 @@ def submit_experiment(
     Raises:
         Invalid: as for `submit_job`.
     """
+    refuse_when_full(settings)
     if document is None:
         document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
     experiment = Experiment(
@@ -82,6 +97,7 @@ def submit_experiment(
             pointer=pointer,
             is_reused=spec.reuse,
         )
+    announce_experiment(session, experiment.id)
     return experiment
 
 
@@ -115,6 +131,7 @@ def _submit_traced(
     method = method_of(spec)
     spec = settled(session, spec, pointer)
     check_endpoints(settings, spec.config, f"{pointer}/config")
+    check_functions(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
         here = f"{pointer}/config/" + "/".join(reference.pointer)
@@ -194,7 +211,8 @@ def _submit_traced(
     for run_id, source in reused.items():
         values = {"run_id": run_id, "job_id": job.id, "experiment_id": experiment_id, "method": job.method}
         copy_results(session, source, values)
-    settle(session, [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings])
+    told = [Happening(job_id=job.id, type="job.created", message=message, data=data), *happenings]
+    settle(session, told, is_submitting=True)
     session.refresh(job)
     return job
 
@@ -223,18 +241,16 @@ def _checked_input(
 
 
 def _check_checkpoint(session: Session, reference: Reference, here: str) -> None:
-    query = (
-        select(Checkpoint.kind, Run.kind.label("run_kind"))
-        .join(Run, Run.id == Checkpoint.run_id)
-        .where(Checkpoint.id == decode_id("ckpt", reference.value))
-    )
-    row = session.execute(query).one_or_none()
+    identifier = decode_id("ckpt", reference.value)
+    row = session.get(Checkpoint, identifier, with_for_update={"read": True})  # not deleted before this is committed
     if row is None:
-        raise NotFound("checkpoint", reference.value)
+        raise absent(session, "checkpoint", identifier)
     if row.kind != "model":
         raise Invalid(here, f"{reference.value} is a resumable state, not a published model")
-    if reference.source not in GIVES[row.run_kind]:
-        raise Invalid(here, f"{reference.value} is of a {row.run_kind} run, which gives no {reference.source}")
+    refuse_deleted(row)
+    kind = "import" if row.run_id is None else session.scalars(select(Run.kind).where(Run.id == row.run_id)).one()
+    if reference.source not in GIVES[kind]:
+        raise Invalid(here, f"{reference.value} is of a {kind} run, which gives no {reference.source}")
 
 
 def _check_seeds(session: Session, job_id: UUID, seeds: list[int], reference: Reference, here: str) -> None:
@@ -245,6 +261,10 @@ def _check_seeds(session: Session, job_id: UUID, seeds: list[int], reference: Re
         if run.state in TERMINAL and run.state != RunState.SUCCEEDED:
             run_name = encode_id("run", run.run_id)
             raise Invalid(here, f"{run_name}, the run of {reference.value} for seed {seed}, is {run.state}")
+        try:
+            refuse_deleted_output(session, run)
+        except ValueError as error:
+            raise Invalid(here, f"{reference.value}, seed {seed}: {error}") from error
 
 
 def _needed_runs(session: Session, job_ids: list[UUID], seed: int, here: str) -> dict[UUID, bool]:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from store.disk import refuse_when_full
 from store.errors import InvalidRows, RowProblem
 from store.objects import DATA, object_store
 from store.settings import Settings
@@ -56,8 +57,10 @@ def keep_rows(settings: Settings, upload: Path, form: Format, text_fields: Seque
 
     Raises:
         InvalidRows: the file or some of its rows are wrong; names the first of them by number.
+        Full: the disk is.
         StoreUnavailable: the object store did not take them.
     """
+    refuse_when_full(settings)
     problems: list[RowProblem] = []
     columns: dict[str, None] = {}
     digest = hashlib.sha256()

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from api.cli import make_parser
+from api.parsers.models import STAGES, TOOLS
 from store.matrix import expand
+from store.schedule_specs import JobAction, ScheduleSpec, job_of, sample_values
 from store.settings import Settings
 from store.specs import ExperimentSpec
+from store.suite_specs import SuiteSpec, whole_gates
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -51,6 +55,13 @@ def test_every_make_target_of_the_readme_exists() -> None:
         assert named <= targets, page.name
 
 
+def test_the_suite_of_the_documentation_is_valid() -> None:
+    page = (ROOT / "docs" / "regression.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    spec = SuiteSpec.model_validate_json(json.dumps(tomllib.loads(text)))
+    assert [gate.metric for gate in whole_gates(spec)] == ["pass@1"]
+
+
 def test_the_experiment_of_the_documentation_is_valid_and_has_every_combination() -> None:
     page = (ROOT / "docs" / "experiment-documents.md").read_text()
     (text,) = re.findall(r"```toml\n(.*?)```", page, re.S)
@@ -58,3 +69,49 @@ def test_the_experiment_of_the_documentation_is_valid_and_has_every_combination(
     spec = ExperimentSpec.model_validate_json(json.dumps(expanded.document))
     assert len(spec.jobs) == 1 + 2 * 4
     assert {len(job.seeds) for job in spec.jobs} == {4}
+
+
+def test_the_schedules_of_the_documentation_are_valid() -> None:
+    page = (ROOT / "docs" / "schedules-and-alerts.md").read_text()
+    nightly, delivery = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
+    assert ScheduleSpec.model_validate(nightly).name == "nightly"
+    watcher = ScheduleSpec.model_validate(delivery)
+    assert isinstance(watcher.action, JobAction)
+    assert job_of(watcher.action, sample_values(watcher.trigger)).name == "judge-delivery"
+
+
+def commands(page: Path) -> dict[str, bool]:
+    """The `lco` commands that a page shows -> whether each is whole: a line of a code block, not part of a sentence."""
+    text = page.read_text()
+    within = re.findall(r"`(?:\.venv/bin/)?(lco [a-z-]+[^`\n]*)`", text)
+    lines = re.findall(r"^(?: {4})?(?:[a-z]+=\$\()?(?:\.venv/bin/)?(lco [a-z-].*)$", text, re.MULTILINE)
+    return dict.fromkeys(within, False) | dict.fromkeys(lines, True)
+
+
+SHOWN = [
+    pytest.param(line, is_whole, id=f"{page.relative_to(ROOT)}: {line[:60]}")
+    for page in PAGES
+    if page.name != "CHANGELOG.md"
+    for line, is_whole in commands(page).items()
+]
+
+
+@pytest.mark.parametrize(("line", "is_whole"), SHOWN)
+def test_every_command_that_the_documentation_shows_is_one(
+    line: str, is_whole: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = re.split(r"\s(?:#|\||&&|>|2>)|[);]", line)[0]
+    words = [word.strip("\"'") for word in text.split()][1:]
+    is_of_runs = words[0] == "compare" and words[1:] and not words[1].startswith(("EXP", "$experiment"))
+    if words[0] in (*STAGES, *TOOLS, "analyze") or is_of_runs:
+        return  # programs of their own, which read their arguments themselves
+    try:
+        make_parser().parse_args(words)
+    except SystemExit as ended:
+        error = capsys.readouterr().err
+        is_name = not is_whole and "arguments are required" in error  # in a sentence, a command without what it takes
+        assert ended.code == 0 or is_name, error
+
+
+def test_the_commands_of_the_documentation_are_found() -> None:
+    assert len(SHOWN) > 60

@@ -1,14 +1,20 @@
-"""Each kind of scoring from `Client` to its figures and rows, through real processes of an embedded platform."""
+"""Each kind of scoring from `Client` to its figures, a sampling to its completions, a declared reward to its rollouts:
+through real processes of an embedded platform.
+"""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from api.client import Client
 from api.local_platform import LocalPlatform
+from api.rollout_schemas import RolloutRead
+from api.sample_schemas import SampleRead
+from api.schemas import RunRead
 from api.service_schemas import ScoreRead
 from lco.config import LlamaInit, StageConfig
 from lco.initial import initial_policy
@@ -32,10 +38,35 @@ QUESTION = "question: who? context: wikipage: Tower text: It was built in 1999."
 RESPONSES = [{"id": 0, "question": "who?", "prompt": QUESTION, "response": "Two men built it, it is said, in 1999."}]
 
 
+def training(function: str) -> dict[str, Any]:
+    """A short training job, rewarded by its answers and by a declared function."""
+    parts = [
+        {"name": "answer", "reward": {"extraction": "last-equals"}},
+        {"name": "own", "weight": 0.1, "reward": {"name": "python", "function": function}},
+    ]
+    config = {
+        "algorithm": {"name": "grpo"},
+        "policy": "model:tiny",
+        "prompts": {"name": "sums", "num_problems": 8, "num_terms": 2},
+        "reward": {"name": "weighted", "parts": parts},
+        "sampling": {"max_tokens": 5},
+        "group_size": 2,
+        "prompts_per_iteration": 4,
+        "iterations": 2,
+    }
+    return {"kind": "train", "name": f"train-{function}", "config": config}
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """What became of the score jobs."""
 
+    sample: SampleRead
+    """A question to two policies."""
+    runs: dict[str, RunRead]
+    """Trained with a function that the operator declared, by its name."""
+    rollouts: list[RolloutRead]
+    """Of the run that is rewarded by `length`."""
     scores: dict[str, ScoreRead]
     rows: dict[str, list[dict[str, Any]]]
     results: dict[str, dict[str, float | None]]
@@ -51,7 +82,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     initial_policy(TINY, StageConfig(device="cpu")).save(settings.models / "tiny")
     settings.data.mkdir(parents=True)
     (settings.data / "mmlu.jsonl").write_text("".join(json.dumps(row) + "\n" for row in MMLU))
-    environment = {"LCO_PORT": "0", "LCO_POLL_SECONDS": "0.05"}
+    environment = {"LCO_PORT": "0", "LCO_POLL_SECONDS": "0.05", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment["LCO_REWARDS"] = "length=tests.lco.declared_rewards:length,raises=tests.lco.declared_rewards:raises"
     with (
         LocalPlatform(settings.data_dir, environment=environment) as platform,
         Client(platform.url, settings=settings) as client,
@@ -73,9 +105,19 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         for job in (evaluation, *jobs.values()):
             ended = client.wait(job.id, timeout_seconds=200, poll_seconds=0.1)
             assert ended.status == "succeeded", (job.name, [run.error for run in client.runs(job=job.id)])
+        policies = [{"policy": "model:tiny", "label": name} for name in ("one", "other")]
+        ask = {"policies": policies, "prompts": ["1+1=", "9" * 99], "eval_seeds": [0, 1], "max_tokens": 5}
+        asked = client.submit_sample(ask)
+        trained = {name: client.submit(training(name)) for name in ("length", "raises")}
+        for job in (asked, *trained.values()):
+            client.wait(job.id, timeout_seconds=200, poll_seconds=0.1)
+        runs = {name: next(client.runs(job=job.id)) for name, job in trained.items()}
         scores = {name: client.score(job.id) for name, job in jobs.items()}
         rows = {name: client.output(score.runs[0].id, "rows") for name, score in scores.items()}
         yield Played(
+            sample=client.sample(asked.id),
+            runs=runs,
+            rollouts=list(client.rollouts(runs["length"].id)),
             scores=scores,
             rows={name: [json.loads(line) for line in content.splitlines()] for name, content in rows.items()},
             results={
@@ -130,3 +172,28 @@ def test_completions_of_an_evaluation_are_scored_again_with_the_same_verdicts(pl
 def test_every_kind_of_scoring_is_played(played: Played) -> None:
     kinds = {member.model_fields["name"].default for member in get_args(get_args(Scoring)[0])}
     assert played.scores.keys() == kinds
+
+
+def test_a_question_is_answered_by_each_policy(played: Played) -> None:
+    found = played.sample
+    assert (found.status, found.error, len(found.rows)) == ("succeeded", None, 8)
+    said = {(row.policy, row.eval_seed): row for row in found.rows if row.prompt == 0}
+    assert said[0, 0].completion == said[1, 0].completion, "one model asked twice"
+    assert all(len(row.pieces) == len(row.logprobs) > 0 for row in said.values())
+    assert all("positions" in str(row.error) for row in found.rows if row.prompt == 1)
+
+
+def test_a_declared_function_rewards_a_run_whose_rollouts_are_kept(played: Played) -> None:
+    run = played.runs["length"]
+    assert (run.state, run.attempt) == ("succeeded", 1), run.error
+    assert {(one.iteration, one.position) for one in played.rollouts} == {(i, p) for i in (0, 1) for p in range(4)}
+    for one in played.rollouts:
+        assert one.parts["own"] == len(one.completion)
+        assert one.reward == pytest.approx((one.parts["answer"] or 0) + 0.1 * len(one.completion), abs=1e-4)
+        assert len(one.pieces) == len(one.advantages) == len(one.logprobs) == one.num_tokens
+
+
+def test_a_function_that_always_raises_ends_its_run_at_the_start(played: Played) -> None:
+    run = played.runs["raises"]
+    assert (run.state, run.attempt) == ("failed", 1)
+    assert run.error is not None and "the function raises raised RuntimeError" in run.error.message

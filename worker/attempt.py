@@ -184,6 +184,7 @@ class SupervisedAttempt:
             gpus=tuple(self._claim.gpus),
             num_processes=Resources.model_validate(self._claim.spec.get("resources", {})).num_processes,
             keys=key_variables(self._settings, spec_of(self._claim.spec).config),
+            variables=self._kinds[self._claim.kind].variables(self._settings),
             mark=self._name,
             traceparent=tracing.current_traceparent() or self._claim.traceparent,
         )
@@ -280,6 +281,7 @@ class SupervisedAttempt:
                 messages=[("warning", f"records were left out: {type(error).__name__}")],
                 progress_bytes=batch.progress_bytes,
                 log_bytes=batch.log_bytes,
+                rollout_bytes=batch.rollout_bytes,
             )
             with self._database.write() as session:
                 self._write_batch(session, refused, process)
@@ -296,6 +298,8 @@ class SupervisedAttempt:
             queue.report_progress(session, claim, *batch.progress)
         if batch.metrics:
             queue.append_metrics(session, claim, batch.metrics)
+        if batch.rollouts:
+            queue.append_rollouts(session, claim, batch.rollouts)
         for manifest in batch.checkpoints:
             queue.record_checkpoint(session, claim, self._state_row(manifest))
             self._publisher.offer(manifest.directory)

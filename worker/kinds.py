@@ -1,5 +1,6 @@
 """The table of job kinds: the module that a run's process executes, and what becomes rows of the files it leaves."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ class Kind:
     """Run as `python -m MODULE CONFIG.json RUN_DIR`."""
     collect: Callable[[Settings, Manifest], Collected]
     """Rows from a finished, verified run directory. Raises ValueError when its files are not what the kind promises."""
+    variables: Callable[[Settings], dict[str, str]] = lambda settings: {}
+    """Variables that its process gets beside those that every run's has."""
 
 
 class _Results(BaseModel):
@@ -84,6 +87,20 @@ def _completions(path: Path) -> Iterator[CompletionRow]:
             yield _COMPLETION.validate_json(line)
 
 
+def hub_variables(settings: Settings) -> dict[str, str]:
+    """What huggingface_hub reads: the operator's hub, the token that the worker holds for it, and its cache."""
+    token = os.environ.get(settings.hub_token_variable, "")
+    cache = os.environ.get("HF_HOME", "")
+    return {
+        "HF_ENDPOINT": settings.hub_url.rstrip("/"),
+        "HF_HUB_OFFLINE": str(int(settings.hub_offline)),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        **({"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}),
+        **({"HF_HOME": cache} if cache else {}),
+    }
+
+
 KINDS: dict[str, Kind] = {
     "sft": Kind("lco.sft", collect_model),
     "pairs": Kind("lco.pairs", collect_nothing),
@@ -91,4 +108,6 @@ KINDS: dict[str, Kind] = {
     "train": Kind("lco.train", collect_model),
     "evaluation": Kind("evaluation.run", collect_results),
     "score": Kind("evaluation.score", collect_score),
+    "sample": Kind("evaluation.sample", collect_nothing),
+    "import": Kind("lco.hub", collect_model, hub_variables),
 }

@@ -1,4 +1,4 @@
-"""What a supervising process does beside its runs: it says that it is there, and it repairs."""
+"""What a supervising process does beside its runs: it says that it is there, it repairs, and it sends alerts."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.repositories.workers import Workers
+from worker import alerts, housekeeping, watchers
 from worker.reconciler import Reconciler
 from worker.supervisor import Supervisor
 
@@ -50,19 +51,28 @@ class Periodic(threading.Thread):
 
 
 class Presence:
-    """The row in `workers` of a supervising process, kept fresh, and its share of the repairs."""
+    """The row in `workers` of a supervising process, kept fresh, and its share of repairs, cleaning and alerts."""
 
     def __init__(self, supervisor: Supervisor, reconciler: Reconciler) -> None:
         """Not started yet."""
         self._supervisor = supervisor
         lease = supervisor.settings.lease_seconds
+        self._alerts = alerts.Alerts(supervisor.settings, supervisor.database)
         self._threads = [
             Periodic("announce", _ANNOUNCE_SECONDS, self.announce),
             Periodic("reconcile", min(_RECONCILE_SECONDS, lease / 5), reconciler.tick),
+            # A thread of its own: removing much takes minutes, in which silent runs are to be taken back all the same.
+            Periodic(
+                "housekeeping",
+                housekeeping.LOOK_SECONDS,
+                housekeeping.Housekeeper(supervisor.settings, supervisor.database).tick,
+            ),
+            Periodic("alerts", alerts.LOOK_SECONDS, self._alerts.tick),
+            Periodic("watch", watchers.LOOK_SECONDS, watchers.Watchers(supervisor.settings, supervisor.database).tick),
         ]
 
     def start(self) -> None:
-        """Starts both threads."""
+        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -84,9 +94,10 @@ class Presence:
                 )
 
     def stop(self) -> None:
-        """Stops both threads and forgets the process."""
+        """Stops the threads and forgets the process."""
         for thread in self._threads:
             thread.stop()
+        self._alerts.stop()
         try:
             with self._supervisor.database.write() as session:
                 Workers(session).remove(self._supervisor.worker_id)

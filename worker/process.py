@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.tracing import endpoint_of
@@ -40,6 +40,8 @@ class Command:
     """Processes that share the work; more than one are started under torchrun."""
     keys: tuple[str, ...] = ()
     """Variables of the supervisor's environment, beside the allow-list, that hold the keys it may use."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Further variables, which win over those of the supervisor's environment."""
     mark: str
     """Names the attempt; every process of its tree carries it."""
     traceparent: str | None = None
@@ -75,6 +77,7 @@ class Command:
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus)),
             **pipe,
             **exporter,
+            **self.variables,
             keeper.MARK: self.mark,
         }
 

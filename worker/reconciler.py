@@ -1,4 +1,5 @@
-"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up.
+"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up; and fires
+what is due.
 
 Safe to run twice, in any process: every step is a compare-and-set, and silence is measured by this process's own clock.
 """
@@ -12,13 +13,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from store import logs
 from store.database import Database
+from store.deliveries import prune
 from store.doorbell import due_for_ring, mark_rung, ring
 from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
 from store.repositories.signals import Signals
 from store.repositories.workers import Workers
+from store.schedules import fire_schedules
 from store.settings import Settings
+from store.triggers import fire_due
+from store.verdicts import advance
 
 _CLEAN_UP_SECONDS = 60.0
 _NOTE_SECONDS = 5.0
@@ -48,6 +53,8 @@ class Reconciler:
                 self._reap()
                 with self._database.write() as session:
                     promote_waiting(session)
+                fire_schedules(self._database, self._settings)
+                self._judge()
                 self.ring_queued()
                 self._clean_up()
                 self._note_success()
@@ -70,6 +77,12 @@ class Reconciler:
             if not ring(self._settings, run.queue):
                 return  # the broker is away: rung for again when the mark is old
 
+    def _judge(self) -> None:
+        """Asks for the verdicts that are due, and decides those whose evaluations are over."""
+        fire_due(self._database, self._settings)
+        for verdict_id in advance(self._database):
+            logger.info("%s is decided", encode_id("vrd", verdict_id))
+
     def _reap(self) -> None:
         with self._database.write() as session:
             reaped = reap(session, self._watch, self._settings.max_infra_failures)
@@ -91,4 +104,5 @@ class Reconciler:
         self._clean_up_at = self._clock() + _CLEAN_UP_SECONDS
         with self._database.write() as session:
             Keys(session).prune()
+            prune(session)
             Workers(session).remove_silent(_FORGET_WORKER_SECONDS)

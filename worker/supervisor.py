@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from store import queue
 from store.database import Database
+from store.disk import disk_of
 from store.ids import new_id
 from store.objects import object_store
 from store.settings import Settings
@@ -45,16 +46,17 @@ class Supervisor:
         object_store(settings)  # one that cannot be used is told at the start, not at the end of a run
         self._attempts: set[SupervisedAttempt] = set()
         self._lock = threading.Lock()
+        self._is_full = False
         self._drain_within: float | None = None
         self._draining = threading.Event()
 
     def take(self, queues: Sequence[str]) -> SupervisedAttempt | None:
-        """Claims the next run of the queues that fits; None where there is none, or while draining.
+        """Claims the next run of the queues that fits; None where there is none, while draining or on a full disk.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be asked.
         """
-        if self.is_draining:
+        if self.is_draining or self._has_no_room():
             return None
         with self._gpus.offer() as offer:
             with self.database.write() as session:
@@ -76,6 +78,14 @@ class Supervisor:
             if self._draining.is_set():
                 attempt.ask_to_stop(self._drain_within)
         return attempt
+
+    def _has_no_room(self) -> bool:
+        """Whether the disk is too full to begin anything: queued runs wait until there is room again."""
+        is_full = disk_of(self.settings).is_full
+        if is_full and not self._is_full:
+            logger.warning("the disk of the artifacts is full: no run is taken until there is room")
+        self._is_full = is_full
+        return is_full
 
     def supervise(self, attempt: SupervisedAttempt) -> None:
         """Follows a taken run to its end."""

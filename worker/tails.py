@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from lco.manifest import Manifest, read_manifest
+from lco.rollout_log import ROLLOUTS
+from store.rows import RolloutRow
 from store.text import clean_text
 
 PROGRESS = "progress.jsonl"
@@ -22,6 +26,7 @@ _MAX_TOTAL = (1 << 31) - 1
 _MAX_MESSAGE = 2000
 _MAX_KEY = 128
 _CHECKPOINT = re.compile(r"checkpoints/step-[0-9]{1,19}")
+_ROLLOUT = TypeAdapter(RolloutRow)
 _RESUMED = re.compile(r"resumed from step (?P<step>[0-9]{1,9})")
 
 
@@ -39,28 +44,32 @@ class Batch:
     """Verified ones; what is damaged or already rotated away is left out."""
     messages: list[tuple[str, str]] = field(default_factory=list)
     """Level and text."""
+    rollouts: list[RolloutRow] = field(default_factory=list)
     log: str = ""
     progress_bytes: int = 0
     """How far the position in `progress.jsonl` moves once the batch is stored."""
     log_bytes: int = 0
     """How far the position in the log moves."""
+    rollout_bytes: int = 0
+    """How far the position in `rollouts.jsonl` moves."""
 
     @property
     def is_empty(self) -> bool:
         """Nothing was appended."""
-        return not self.progress_bytes and not self.log_bytes
+        return not self.progress_bytes and not self.log_bytes and not self.rollout_bytes
 
     @property
     def is_full(self) -> bool:
         """There may be more to read already."""
-        return self.progress_bytes > _READ_BYTES // 2 or self.log_bytes > _LOG_BYTES // 2
+        longest = max(self.progress_bytes, self.rollout_bytes)
+        return longest > _READ_BYTES // 2 or self.log_bytes > _LOG_BYTES // 2
 
 
 class Tails:
-    """The positions in `progress.jsonl` and the log of one attempt."""
+    """The positions in `progress.jsonl`, `rollouts.jsonl` and the log of one attempt."""
 
     def __init__(self, directory: Path, log_name: str, max_log_bytes: int = 1 << 23) -> None:
-        """Starts at the beginning of both files.
+        """Starts at the beginning of the files.
 
         Args:
             max_log_bytes: what a run prints beyond this stays in its file alone.
@@ -69,6 +78,7 @@ class Tails:
         self._log_name = log_name
         self._max_log_bytes = max_log_bytes
         self._progress_position = 0
+        self._rollout_position = 0
         self._log_position = 0
         self.num_chunks = 0
         """Log chunks stored so far: the number of the next."""
@@ -82,25 +92,35 @@ class Tails:
             is_final: the run ended, so that a last line without its end is malformed, and not unfinished.
         """
         batch = Batch()
-        content = _from(self._directory / PROGRESS, self._progress_position, _READ_BYTES)
-        end = content.rfind(b"\n") + 1
-        is_endless = len(content) == _READ_BYTES and not end
-        if is_endless or (is_final and len(content) < _READ_BYTES):
-            end = len(content)
-        batch.progress_bytes = end
+        content = _lines(self._directory / PROGRESS, self._progress_position, is_final)
+        batch.progress_bytes = len(content)
         malformed = 0
-        for line in content[:end].splitlines():
+        for line in content.splitlines():
             malformed += not self._take(batch, line)
         if malformed:
             batch.messages.append(("warning", f"{malformed} malformed lines in {PROGRESS} were left out"))
+        self._read_rollouts(batch, is_final)
         self._read_log(batch, is_final)
         return batch
+
+    def _read_rollouts(self, batch: Batch, is_final: bool) -> None:
+        content = _lines(self._directory / ROLLOUTS, self._rollout_position, is_final)
+        batch.rollout_bytes = len(content)
+        malformed = 0
+        for line in content.splitlines():
+            try:
+                batch.rollouts.append(_ROLLOUT.validate_json(line))
+            except ValueError:
+                malformed += 1
+        if malformed:
+            batch.messages.append(("warning", f"{malformed} malformed lines in {ROLLOUTS} were left out"))
 
     def advance(self, batch: Batch) -> None:
         """Moves past a batch that is stored."""
         if batch.resumed_from_step is not None:
             self.resumed_from_step = batch.resumed_from_step
         self._progress_position += batch.progress_bytes
+        self._rollout_position += batch.rollout_bytes
         self._log_position += batch.log_bytes
         self.num_chunks += bool(batch.log)
 
@@ -147,6 +167,15 @@ class Tails:
             batch.checkpoints.append(read_manifest(self._directory / path))
         except ValueError:  # rotated away since, or damaged: a resume finds that out by itself
             return
+
+
+def _lines(path: Path, position: int, is_final: bool) -> bytes:
+    """The complete lines from a position on; of a file that is final, a line without its end too."""
+    content = _from(path, position, _READ_BYTES)
+    end = content.rfind(b"\n") + 1
+    is_endless = len(content) == _READ_BYTES and not end
+    is_whole = is_endless or (is_final and len(content) < _READ_BYTES)
+    return content if is_whole else content[:end]
 
 
 def _from(path: Path, position: int, limit: int) -> bytes:

@@ -6,7 +6,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from api import result_schemas, schemas, service_schemas
+from api import registry_schemas, result_schemas, schemas, service_schemas, suite_schemas
+from api.alert_schemas import WebhookDeliveryRead, WebhookEndpointRead
+from api.schedule_schemas import ScheduleRead
 from api.transport import ApiFailure, Call
 
 T = TypeVar("T", bound=BaseModel)
@@ -19,7 +21,13 @@ _KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "ckpt": ("/v1/checkpoints", schemas.CheckpointRead),
     "res": ("/v1/results", result_schemas.ResultRead),
     "ds": ("/v1/datasets", service_schemas.DatasetRead),
+    "mdl": ("/v1/models", registry_schemas.ModelRead),
+    "sch": ("/v1/schedules", ScheduleRead),
+    "whk": ("/v1/webhook_endpoints", WebhookEndpointRead),
+    "dlv": ("/v1/webhook_deliveries", WebhookDeliveryRead),
     "wrk": ("/v1/workers", service_schemas.WorkerRead),
+    "suite": ("/v1/suites", suite_schemas.SuiteRead),
+    "vrd": ("/v1/verdicts", suite_schemas.VerdictRead),
 }
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "quarantined"})
 _ID = re.compile(r"(?P<prefix>[a-z]+)_[0-9a-z]{26}")

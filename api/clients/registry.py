@@ -14,7 +14,7 @@ class Registry(Asking):
     """Checkpoints, their names, and data sets."""
 
     def checkpoints(self, **filters: Any) -> Iterator[schemas.CheckpointRead]:
-        """Checkpoints, newest first; filters: run, job, kind, order."""
+        """Checkpoints, newest first; filters: run, job, experiment, kind, pinned, deleted, order."""
         return self._all(base.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
 
     def pin(self, checkpoint: str) -> schemas.CheckpointRead:
@@ -78,7 +78,7 @@ class AsyncRegistry(AsyncAsking):
     """The same, asynchronously."""
 
     def checkpoints(self, **filters: Any) -> AsyncIterator[schemas.CheckpointRead]:
-        """Checkpoints, newest first; filters: run, job, kind, order."""
+        """Checkpoints, newest first; filters: run, job, experiment, kind, pinned, deleted, order."""
         return self._all(base.listing("/v1/checkpoints", schemas.CheckpointRead, filters))
 
     async def pin(self, checkpoint: str) -> schemas.CheckpointRead:

@@ -212,14 +212,19 @@ def diff(options: Namespace) -> int:
 def logs(options: Namespace) -> int:
     """Prints the output of a run."""
     with Client() as client:
-        run_id = _run_of(client, options.id)
+        run_id = run_of(client, options.id)
         for chunk in client.follow_logs(run_id) if options.follow else client.logs(run_id):
             sys.stdout.write(safe(chunk.text))
             sys.stdout.flush()
     return 0
 
 
-def _run_of(client: Client, identifier: str) -> str:
+def run_of(client: Client, identifier: str) -> str:
+    """The id of a run, also of a job with one run.
+
+    Raises:
+        UsageError: it names something else.
+    """
     found = client.show(identifier)
     if isinstance(found, schemas.RunRead):
         return found.id

@@ -6,7 +6,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from api.commands.tables import print_table
+from api.client import Client
+from api.commands.tables import print_json, print_table
+from api.commands.usage import UsageError
+from api.registry_schemas import ModelRead
 from store.settings import Settings
 
 
@@ -24,8 +27,63 @@ def import_model(options: Namespace) -> int:
     return 0
 
 
+def register(options: Namespace) -> int:
+    """Makes a model known to the platform."""
+    if options.revision and not options.hub:
+        raise UsageError("--revision goes with --hub")
+    if options.hub and not options.revision:
+        raise UsageError("--hub needs --revision: a branch or tag can move")
+    with Client() as client:
+        found = client.register_model(options.name, hub_id=options.hub, revision=options.revision)
+        if options.wait and found.job_id is not None:
+            client.wait(found.job_id)
+            found = _named(client, found.id)
+    if options.json:
+        print_json(found)
+    else:
+        print(
+            f"{found.source} is {found.state}" + (f": {found.job_id}" if found.job_id else f": {found.checkpoint_id}")
+        )
+    return 1 if found.state == "failed" else 0
+
+
+def show(options: Namespace) -> int:
+    """Prints a registered model as JSON."""
+    with Client() as client:
+        return print_json(_named(client, options.model))
+
+
+def remove(options: Namespace) -> int:
+    """Forgets a registered model."""
+    with Client() as client:
+        found = _named(client, options.model)
+        client.delete(found.id)
+    print(f"{found.source} is gone")
+    return 0
+
+
+def _named(client: Client, name: str) -> ModelRead:
+    """A registered model by its id or name."""
+    if name.startswith("mdl_"):
+        found = client.show(name)
+        assert isinstance(found, ModelRead)
+        return found
+    for model in client.models(name=name.removeprefix("model:")):
+        return model
+    raise UsageError(f"no model is registered as {name!r}")
+
+
 def list_models(options: Namespace) -> int:
-    """Lists imported models: the directories that hold a configuration."""
+    """Lists registered models, or the directories below the models root that hold a configuration."""
+    if not options.local:
+        with Client() as client:
+            models = list(client.models())
+        if options.json:
+            return print_json(models)
+        rows = [
+            [m.source, m.state, m.hub_id or "local", m.revision[:12], _megabytes(m.size_bytes), m.id] for m in models
+        ]
+        return print_table(["model", "state", "from", "revision", "size", "id"], rows)
     root = Settings.from_environment().models
     found = sorted(path for path in root.glob("*") if (path / "config.json").is_file())
     if options.json:
@@ -37,5 +95,8 @@ def list_models(options: Namespace) -> int:
 
 
 def _size(directory: Path) -> str:
-    num_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    return _megabytes(sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()))
+
+
+def _megabytes(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:,.1f} MB"

@@ -7,7 +7,7 @@ from itertools import pairwise
 from api.schemas import JobNode, RunSummary
 from store.states import RunState
 
-BOX_WIDTH = 138
+BOX_WIDTH = 150
 BOX_HEIGHT = 52
 _GAP_X = 44
 _GAP_Y = 14

@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 
 PER_PAGE = 25
 STATUSES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
-KINDS = ("sft", "pairs", "dpo", "train", "evaluation", "score")
+KINDS = ("sft", "pairs", "dpo", "train", "evaluation", "score", "sample", "import")
 
 Cursor = Annotated[str | None, Query(max_length=64)]
 

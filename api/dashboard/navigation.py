@@ -23,7 +23,7 @@ SECTIONS = (
     Section("/results", "Results", ("scores",)),
     Section("/checkpoints", "Checkpoints", ("sample",)),
     Section("/datasets", "Data sets"),
-    Section("/benchmarks", "Benchmarks", ("suites", "gates")),
+    Section("/benchmarks", "Benchmarks", ("suites", "gates", "verdicts")),
     Section("/schedules", "Schedules"),
     Section("/workers", "Workers"),
     Section("/settings", "Settings", ("keys", "webhooks", "projects")),

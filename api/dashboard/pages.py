@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from api.dashboard import words
 from api.dashboard.navigation import section_of, sections
 from api.errors import Problem
+from store.disk import disk_of
 from store.states import TERMINAL, Desired, RunState
 
 _HERE = Path(__file__).parent
@@ -49,7 +50,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(words.FILTERS)
-    environment.globals.update(static=static, twin="", twins=[], every=0, names={})
+    environment.globals.update(static=static, twin="", twins=[], every=0, names={}, known_metrics=words.notes())
     return environment
 
 
@@ -67,6 +68,7 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
         "address": f"{path}?{query}" if query else path,
         "here": section_of(path),
         "sections": sections(request.app),
+        "disk": disk_of(request.app.state.settings),
         **context,
     }
     text = _environment().get_template(template).render(given)
@@ -79,11 +81,12 @@ def error_page(request: Request, problem: Problem) -> Response:
 
 
 def controls(runs: Sequence[Any]) -> Mapping[str, bool]:
-    """Which of cancel, pause and resume would change something, given the runs' states and wishes."""
+    """Which of cancel, pause, resume and delete would change something, given the runs' states and wishes."""
     active = [run for run in runs if run.state not in TERMINAL]
     return {
         "cancel": any(run.desired != Desired.CANCEL for run in active),
         "pause": any(run.desired == Desired.RUN and run.state != RunState.PAUSED for run in active),
+        "delete": not active,
         "resume": any(run.desired == Desired.PAUSE or run.state == RunState.PAUSED for run in active),
     }
 

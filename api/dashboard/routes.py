@@ -2,14 +2,31 @@
 
 from typing import Annotated, Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api import result_views, schemas, views
 from api.auth import requires
-from api.dashboard import analysis, comparing, data, lists, overview, reference, signing
+from api.dashboard import (
+    analysis,
+    comparing,
+    data,
+    forms,
+    lists,
+    overview,
+    reference,
+    registry,
+    rollouts,
+    samples,
+    schedules,
+    signing,
+    suites,
+    webhooks,
+)
 from api.dashboard.graph import lay_out
+from api.dashboard.matrix import grids
 from api.dashboard.pages import controls, every, page
 from api.dashboard.tables import MetricTable, by_method
 from api.dashboard.words import all_runs, readings, took
@@ -17,15 +34,20 @@ from api.dependencies import DatabaseDep
 from api.ids import parse_id
 from store.ids import encode_id
 from store.repositories.jobs import Experiments
-from store.repositories.records import Events, Results
+from store.repositories.records import Checkpoints, Events, Results
 from store.repositories.runs import Runs
 from store.states import RunState
 
 router = APIRouter(include_in_schema=False)
+router.include_router(forms.router)  # before `/experiments/{experiment_id}`: `new` is no id
 
 _EVENTS = 50
 _COMPLETIONS = 25
+_CHECKPOINTS = 40
+_MOST_BOXES = 60
+"""Jobs up to which the graph of an experiment is drawn: beyond, its table and its matrix tell more."""
 _TRAINING_KINDS = frozenset({"sft", "dpo", "train"})
+Level = Annotated[str, Query(pattern="^(warning|error)?$")]
 VERDICTS = ("correct", "wrong", "no_answer", "timeout", "error", "skipped", "scored")
 
 
@@ -36,14 +58,16 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
     with database.read() as session:
         found = views.experiment(session, parse_id("exp", experiment_id))
         tables = _tables(session, found)
-        original = found.cloned_from and Experiments(session).get(parse_id("exp", found.cloned_from)).name
+        document = Experiments(session).get(parse_id("exp", found.id)).document
+        original = found.cloned_from and Experiments(session).name(parse_id("exp", found.cloned_from))
     runs = all_runs(found.jobs)
     return page(
         request,
         "experiment.html",
         experiment=found,
         original=original,
-        graph=lay_out(found.jobs),
+        graph=lay_out(found.jobs) if len(found.jobs) <= _MOST_BOXES else None,
+        grids=grids(document, found.jobs, tables),
         tables=tables,
         elapsed=took(runs),
         can=controls(runs),
@@ -54,13 +78,14 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
 
 @router.get("/jobs/{job_id}")
 @requires("read")
-def job(request: Request, database: DatabaseDep, job_id: str) -> Response:
+def job(request: Request, database: DatabaseDep, job_id: str, level: Level = "") -> Response:
     """One job: its runs, their curves, its events, what was submitted."""
     with database.read() as session:
         identifier = parse_id("job", job_id)
         found = views.job(session, identifier)
         runs = views.runs(session, Runs(session).of_jobs([identifier]).get(identifier, []))
-        events = Events(session).page(identifier, _EVENTS, order="desc")
+        events = Events(session).page(identifier, _EVENTS, order="desc", level=level or None)
+        checkpoints = _checkpoints(session, job_id=identifier)
         tables = (
             by_method(result_views.results_table(session, job_id=identifier).rows) if found.kind == "evaluation" else []
         )
@@ -73,6 +98,8 @@ def job(request: Request, database: DatabaseDep, job_id: str) -> Response:
         experiment=parent,
         events=[views.event(event) for event in events.rows],
         seeds={run.id: run.seed for run in runs},
+        levels=_levels(f"/jobs/{found.id}", level),
+        checkpoints=checkpoints,
         tables=tables,
         has_curves=found.kind in _TRAINING_KINDS,
         can=controls(runs),
@@ -89,6 +116,7 @@ def run(
     run_id: str,
     verdict: Annotated[str, Query(pattern=f"^({'|'.join(VERDICTS)})?$")] = "",
     after: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
+    level: Level = "",
 ) -> Response:
     """One run: curves, log, attempts, events; for an evaluation every completion."""
     with database.read() as session:
@@ -96,11 +124,16 @@ def run(
         found = views.run(session, identifier)
         its_job = views.job(session, parse_id("job", found.job_id))
         attempts = [views.attempt(attempt) for attempt in Runs(session).attempts(identifier)]
-        events = Events(session).page(parse_id("job", its_job.id), _EVENTS, order="desc", run_id=identifier)
+        events = Events(session).page(
+            parse_id("job", its_job.id), _EVENTS, order="desc", run_id=identifier, level=level or None
+        )
+        checkpoints = _checkpoints(session, run_id=identifier)
         measured = [result_views.result(row) for row in Results(session).page(100, order="asc", run_id=identifier).rows]
         rows = Results(session).completions(identifier, _COMPLETIONS, after, verdict=verdict or None)
         rivals = _rivals(session, found) if rows.rows else []
         completions = [result_views.completion(row) for row in rows.rows]
+        published = Checkpoints(session).page(1, run_id=identifier, kind="model").rows
+        sampled = rollouts.newest(session, identifier) if found.kind == "train" else []
         parent = _parent(session, its_job)
     next_page = _completions_address(found.id, verdict, rows.rows[-1].position) if rows.has_more else None
     return page(
@@ -111,12 +144,16 @@ def run(
         experiment=parent,
         attempts=attempts,
         events=[views.event(event) for event in events.rows],
+        levels=_levels(f"/runs/{found.id}", level),
+        checkpoints=checkpoints,
         measured=measured,
         latest=readings(found.latest_metrics),
         has_curves=found.kind in _TRAINING_KINDS,
         has_completions=found.kind == "evaluation",
         completions=completions,
         rivals=rivals,
+        rollouts=rollouts.groups(sampled),
+        published=encode_id("ckpt", published[0].id) if published else None,
         filtered=bool(verdict),
         verdicts=[
             {
@@ -155,6 +192,25 @@ def results(request: Request, database: DatabaseDep, experiment: Annotated[str, 
     )
 
 
+def _checkpoints(
+    session: Session, *, job_id: UUID | None = None, run_id: UUID | None = None
+) -> list[schemas.CheckpointRead]:
+    """The newest checkpoints of a job or a run."""
+    rows = Checkpoints(session).page(_CHECKPOINTS, job_id=job_id, run_id=run_id).rows
+    return views.checkpoints(session, rows)
+
+
+def _levels(path: str, chosen: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": label,
+            "href": f"{path}?level={level}#events" if level else f"{path}#events",
+            "is_here": level == chosen,
+        }
+        for level, label in (("", "all"), ("warning", "warnings"), ("error", "errors"))
+    ]
+
+
 def _tables(session: Session, experiment: schemas.ExperimentRead) -> list[MetricTable]:
     """The results of an experiment, methods in the order of its jobs."""
     table = result_views.results_table(session, experiment_id=parse_id("exp", experiment.id))
@@ -188,6 +244,12 @@ router.include_router(overview.router)
 router.include_router(lists.router)
 router.include_router(data.router)
 router.include_router(analysis.router)
+router.include_router(registry.router)
 router.include_router(comparing.router)
+router.include_router(suites.router)
 router.include_router(reference.router)
+router.include_router(schedules.router)
+router.include_router(webhooks.router)
+router.include_router(rollouts.router)
+router.include_router(samples.router)
 router.include_router(signing.router)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from api.figures import figure
+from api.dashboard.tokens import number as signed_number
+from api.dashboard.tokens import strongest
+from api.figures import figure, size_text
 from api.result_schemas import Unit
 from api.schemas import JobNode, Progress, RunSummary
-from lco.metrics import METRICS
+from lco.metrics import GROUPS, METRICS
 from store.models.base import utc_now
 from store.states import TERMINAL, RunState
 
@@ -54,6 +56,25 @@ class Reading:
     key: str
     title: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is said about a metric beside its curve."""
+
+    key: str
+    title: str
+    group: str
+    text: str
+
+
+def notes() -> list[Note]:
+    """What is said about each metric, group by group."""
+    places = {key: group for group, keys in GROUPS.items() for key in keys}
+    ordered = sorted(METRICS, key=lambda key: list(GROUPS).index(places[key]) if key in places else len(GROUPS))
+    return [
+        Note(key, METRICS[key].title, places.get(key, ""), METRICS[key].formula.replace("`", "")) for key in ordered
+    ]
 
 
 def parts(runs: Iterable[_HasState]) -> list[Part]:
@@ -173,9 +194,10 @@ def singular(noun: str) -> str:
 
 
 def readings(latest: dict[str, Any]) -> list[Reading]:
-    """The newest values of a run, the well-known metrics first."""
+    """The newest values of a run: of the well-known metrics the chief ones, first, then those of other names."""
     known = list(_METRICS)
-    keys = sorted(latest, key=lambda key: (known.index(key) if key in _METRICS else len(known), key))
+    shown = [key for key in latest if key not in METRICS or METRICS[key].is_logged]
+    keys = sorted(shown, key=lambda key: (known.index(key) if key in _METRICS else len(known), key))
     return [Reading(key, _METRICS.get(key, key), number(_value(latest[key]))) for key in keys]
 
 
@@ -188,6 +210,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "size": size_text,
     "number": number,
     "signed": signed,
     "chance": chance,
@@ -203,5 +226,7 @@ FILTERS = {
     "told": told,
     "pretty": pretty,
     "singular": singular,
+    "strongest": strongest,
+    "signed_number": signed_number,
 }
 """Every filter that the templates may use, by name."""

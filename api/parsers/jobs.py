@@ -36,6 +36,10 @@ def add_commands(commands: Commands) -> None:
         command.add_argument("id", metavar="ID")
         if name not in ("show", "watch"):
             command.add_argument("--json", action="store_true", help="as JSON")
+    check = add(commands, "check", "api.commands.checking:check", "check an experiment; tells what it would make")
+    check.add_argument("file", metavar="FILE", help="TOML or JSON")
+    check.add_argument("--of", metavar="EXP", help="the file is a patch, as `lco clone EXP --patch FILE` takes it")
+    check.add_argument("--json", action="store_true", help="as JSON")
     clone = add(commands, "clone", f"{_JOBS}:clone", "submit a changed copy of an experiment")
     clone.add_argument("id", metavar="ID")
     clone.add_argument(

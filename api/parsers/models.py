@@ -33,8 +33,20 @@ def add_commands(commands: Commands) -> None:
         known.add_parser(name, help=f"python -m {module} OUT_DIR")
     for name, (_, text) in TOOLS.items():
         commands.add_parser(name, help=text)
-    models = group(commands, "models", "import and list models")
-    importing = add(models, "import", f"{_MODELS}:import_model", "make a model available as model:NAME")
+    models = group(commands, "models", "import, register and list models")
+    importing = add(
+        models, "import", f"{_MODELS}:import_model", "make a GGUF file available as model:NAME, on this machine"
+    )
     importing.add_argument("name", metavar="NAME")
     importing.add_argument("--gguf", metavar="PATH", help="a GGUF file of your own")
-    add(models, "list", f"{_MODELS}:list_models", "list imported models").add_argument("--json", action="store_true")
+    register = add(models, "register", f"{_MODELS}:register", "make a model known to the platform as model:NAME")
+    register.add_argument("name", metavar="NAME", help="without --hub a directory below the models root")
+    register.add_argument("--hub", metavar="OWNER/NAME", help="fetch it from the hub")
+    register.add_argument("--revision", metavar="COMMIT", help="of the hub: 40 hexadecimal digits")
+    register.add_argument("--wait", action="store_true", help="until it is fetched")
+    register.add_argument("--json", action="store_true", help="as JSON")
+    listing = add(models, "list", f"{_MODELS}:list_models", "list registered models")
+    listing.add_argument("--local", action="store_true", help="directories below the models root instead")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    for name, text in (("show", "print a registered model as JSON"), ("remove", "forget a registered model")):
+        add(models, name, f"{_MODELS}:{name}", text).add_argument("model", metavar="NAME", help="or its id")

@@ -35,11 +35,16 @@ def _all() -> dict[str, BenchmarkRead]:
     }
 
 
+def every_benchmark() -> list[BenchmarkRead]:
+    """Every benchmark, by name."""
+    return list(_all().values())
+
+
 @router.get("", operation_id="benchmarks.list", response_model=schemas.Page[BenchmarkRead])
 @requires("read")
 def list_benchmarks(request: Request) -> Response:
     """Every benchmark, by name; all on one page."""
-    data = list(_all().values())
+    data = every_benchmark()
     return page_response(request, make_page(data, False, [item.id for item in data]))
 
 

@@ -16,6 +16,7 @@ from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
+from api.reward_checks import check_submitted
 from api.routes.runs import MAX_INTEGER
 from api.routes.verbs import add_verbs
 from lco.metrics import STABILITY
@@ -33,8 +34,12 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 @router.post("", operation_id="experiments.create", status_code=201, response_model=schemas.ExperimentRead)
 @may_fail("invalid")
 @requires("write")
-def create(submitted: Annotated[Any, Depends(ExperimentBody())], settings: SettingsDep, once: OnceDep) -> Response:
+def create(
+    submitted: Annotated[Any, Depends(ExperimentBody())], database: DatabaseDep, settings: SettingsDep, once: OnceDep
+) -> Response:
     """Submits several jobs and their dependencies at once; templates over the axes of a matrix are expanded."""
+    jobs = [(f"/jobs/{number}", job) for number, job in enumerate(submitted.spec.jobs)]
+    check_submitted(database, settings, jobs)
     return once.run(lambda session: _submitted(session, submitted, settings))
 
 

@@ -10,7 +10,9 @@ from api.errors import RETRY_AFTER_SECONDS, ApiError
 from api.failures import may_fail
 from api.metrics import MEDIA_TYPE
 from api.platform_metrics import platform_lines
+from api.registry_views import disk
 from store.database import is_current
+from store.disk import disk_of
 from store.models.project import DEFAULT_PROJECT_ID
 
 router = APIRouter(tags=["health"])
@@ -27,7 +29,7 @@ async def healthz() -> dict[str, str]:
 @may_fail("not_migrated")
 @requires("open")
 def readyz(database: DatabaseDep, settings: SettingsDep) -> Response:
-    """The database answers and is at the newest migration. A broker is reported, and never fails readiness."""
+    """The database answers and is at the newest migration. Broker and disk are reported, and never fail readiness."""
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     try:
         current = is_current(database.engine)
@@ -35,7 +37,9 @@ def readyz(database: DatabaseDep, settings: SettingsDep) -> Response:
         raise ApiError(503, "database_unavailable", "the database does not answer", headers=headers) from None
     if not current:
         raise ApiError(503, "not_migrated", "the database is not at the newest migration", headers=headers)
-    return JSONResponse({"status": "ready", "dispatch": "celery" if settings.broker_url else "local"})
+    room = disk(disk_of(settings))
+    body = {"status": "ready", "dispatch": "celery" if settings.broker_url else "local"}
+    return JSONResponse({**body, "disk": room.status, "disk_used_percent": room.used_percent})
 
 
 @router.get("/metrics", operation_id="health.metrics", response_class=Response)

@@ -14,6 +14,7 @@ from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
+from api.reward_checks import check_submitted
 from api.routes.verbs import add_verbs
 from store import control
 from store.repositories.jobs import Jobs
@@ -27,15 +28,19 @@ JobStatus = Annotated[
     Query(description="Only this status."),
 ]
 JobKind = Annotated[
-    Literal["sft", "pairs", "dpo", "train", "evaluation", "score"] | None, Query(description="Only this kind.")
+    Literal["sft", "pairs", "dpo", "train", "evaluation", "score", "sample", "import"] | None,
+    Query(description="Only this kind."),
 ]
 
 
 @router.post("", operation_id="jobs.create", status_code=201, response_model=schemas.JobRead)
 @may_fail("invalid")
 @requires("write")
-def create(spec: Annotated[Any, Depends(Body(JobSpec, toml=True))], settings: SettingsDep, once: OnceDep) -> Response:
-    """Submits a job: one run per seed."""
+def create(
+    spec: Annotated[Any, Depends(Body(JobSpec, toml=True))], database: DatabaseDep, settings: SettingsDep, once: OnceDep
+) -> Response:
+    """Submits a job: one run per seed. A training job's reward is tried on a few of its prompts first."""
+    check_submitted(database, settings, [("", spec)])
 
     def work(session: Session) -> Reply:
         job = submit_job(session, spec, settings)

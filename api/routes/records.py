@@ -20,6 +20,7 @@ from store.repositories.jobs import Jobs
 from store.repositories.metrics import Metrics
 from store.repositories.records import Events, Logs
 from store.repositories.runs import Runs
+from store.retention import refuse_purged
 from store.states import TERMINAL
 
 router = APIRouter(prefix="/v1", tags=["events"])
@@ -229,6 +230,7 @@ def logs(
     """Output of a run in pieces, oldest first; the cursor is `ATTEMPT.CHUNK`."""
     assert subject.run_id is not None
     with database.read() as session:
+        refuse_purged(Runs(session).get(subject.run_id), "logs")
         if tail is None:
             page = Logs(session).chunks(subject.run_id, log_cursor(after, "after"), limit, attempt)
             rows, has_more = page.rows, page.has_more

@@ -14,6 +14,7 @@ from api.routes.verbs import add_verbs
 from store import control
 from store.repositories.records import Change, Results
 from store.repositories.runs import Runs
+from store.retention import refuse_purged
 from store.states import RunState
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -97,6 +98,7 @@ def metrics(
     """Curves of a run."""
     wanted = [key for key in keys.split(",") if key] if keys is not None else None
     with database.read() as session:
+        refuse_purged(Runs(session).get(parse_id("run", run_id)), "metrics")
         found = views.metrics(session, parse_id("run", run_id), wanted, from_step, max_points)
     return object_response(request, found)
 
@@ -122,7 +124,7 @@ def completions(
     """Completions of an evaluation run, with prompt, extracted answer, verdict and seed."""
     identifier = parse_id("run", run_id)
     with database.read() as session:
-        Runs(session).get(identifier)
+        refuse_purged(Runs(session).get(identifier), "completions")
         rows = Results(session).completions(
             identifier,
             limit,
@@ -163,7 +165,7 @@ def side_by_side(
     identifiers = [parse_id("run", one) for one in (run_id, other_id)]
     with database.read() as session:
         for one in identifiers:
-            Runs(session).get(one)
+            refuse_purged(Runs(session).get(one), "completions")
         rows = Results(session).side_by_side(
             identifiers[0],
             identifiers[1],

@@ -51,7 +51,7 @@ def list_scores(request: Request, database: DatabaseDep, settings: SettingsDep, 
     after, before = listing.cursors("job")
     with database.read() as session:
         rows = Jobs(session).page(listing.limit, after, before, listing.order, kind="score")
-        data = [_score(session, settings, row.id) for row in rows.rows]
+        data = [score_view(session, settings, row.id) for row in rows.rows]
     return page_response(request, make_page(data, rows.has_more, [item.id for item in data]))
 
 
@@ -60,10 +60,11 @@ def list_scores(request: Request, database: DatabaseDep, settings: SettingsDep, 
 def get(request: Request, database: DatabaseDep, settings: SettingsDep, job_id: str) -> Response:
     """One score job with its figures."""
     with database.read() as session:
-        return object_response(request, _score(session, settings, parse_id("job", job_id)))
+        return object_response(request, score_view(session, settings, parse_id("job", job_id)))
 
 
-def _score(session: Session, settings: Settings, job_id: UUID) -> service_schemas.ScoreRead:
+def score_view(session: Session, settings: Settings, job_id: UUID) -> service_schemas.ScoreRead:
+    """A score job with the figures that it has published."""
     job = views.job(session, job_id)
     if job.kind != "score":
         raise NotFound("score", job.id)

@@ -60,6 +60,8 @@ class AlpacaEval2(Benchmark[AlpacaEval2Benchmark]):
         "judge_tokens": "number",
         "judge_price": "number",
     }
+    recorded = {"win_rate": ""}
+    floors = ("length_controlled_winrate", "discrete_win_rate")
     file_names = (
         "eval_805_gpt4_1106_preview.jsonl.gz",
         "alpaca_eval_gpt4_baseline.json",

@@ -29,6 +29,11 @@ class Benchmark(ABC, Generic[ConfigT]):
     """What `aggregate` returns, the headline first."""
     units: ClassVar[Mapping[str, Literal["percent", "number"]]] = {}
     """Of the metrics that are no fractions in [0, 1]."""
+    recorded: ClassVar[Mapping[str, str]] = {"pass@1": ""}
+    """Metrics that are means over examples of a number in each completion's record, the better the greater: which of
+    the completion's `values`; empty for its `value`. Those in percent are kept as fractions."""
+    floors: ClassVar[tuple[str, ...]] = ()
+    """Further metrics that are the better the greater; their standard error comes with the result, if there is one."""
     default_source: ClassVar[str] = ""
     """Where the data comes from when nothing else is said: `hub:ORG/NAME@REVISION/PATH`; empty where there is none."""
     file_names: ClassVar[tuple[str, ...]] = ()

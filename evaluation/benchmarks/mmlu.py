@@ -18,7 +18,7 @@ In the likelihood form the continuations ` A` to ` D` are compared.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from evaluation.benchmarks.base import Benchmark
@@ -49,6 +49,9 @@ class MultipleChoice(Benchmark[ConfigT]):
         "truncated",
         "ties",
     )
+
+    recorded: ClassVar[Mapping[str, str]] = {"accuracy": ""}
+    floors: ClassVar[tuple[str, ...]] = ("macro-accuracy", "answered-accuracy", "answered-macro-accuracy")
 
     @property
     def form(self) -> Literal["generate", "likelihood"]:

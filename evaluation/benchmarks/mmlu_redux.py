@@ -21,6 +21,7 @@ class MmluRedux(MultipleChoice[MmluReduxBenchmark]):
     name = "mmlu-redux"
     version = 1
     metrics = ("ok-accuracy", "ok-macro-accuracy", *MultipleChoice.metrics)
+    floors = ("ok-accuracy", "ok-macro-accuracy", *MultipleChoice.floors)
     file_names = ("mmlu_redux2_5700.jsonl", "mmlu_redux2_5700.jsonl.gz", "mmlu_redux.jsonl")
 
     def _extra(self, row: Row) -> dict[str, Any]:

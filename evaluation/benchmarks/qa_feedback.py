@@ -57,6 +57,8 @@ class QaFeedback(Benchmark[QaFeedbackBenchmark]):
         "shortened",
     )
     units = {"completeness": "number", "reward": "number", "sub-sentences": "number"}
+    recorded = {"completeness": "completeness_normalised", "reward": "", "rouge-lsum": "rouge_lsum"}
+    floors = ("relevance", "factuality")
     file_names = ("test.json", "test.jsonl", "test.jsonl.gz", "dev.json", "dev.jsonl", "dev.jsonl.gz")
 
     def load(self) -> list[Example]:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261127_observability"
-down_revision = "20261127_origins"
+down_revision = "20261127_alerts"
 branch_labels = None
 depends_on = None
 

@@ -1,5 +1,6 @@
 """What runs leave behind: events, metrics, logs, checkpoints, results, completions."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +42,36 @@ class Metric(Base):
     attempt: Mapped[int]
 
 
+class Rollout(Base):
+    """One rollout of a training run that is kept for people to read; written again by a resumed attempt, the same."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    iteration: Mapped[int] = mapped_column(primary_key=True)
+    """From 0."""
+    position: Mapped[int] = mapped_column(primary_key=True)
+    """Place among the iteration's completions, the group of a prompt side by side."""
+    attempt: Mapped[int]
+    prompt_id: Mapped[ShortText]
+    prompt: Mapped[str]
+    reference: Mapped[str]
+    num_tokens: Mapped[int]
+    """Of the whole completion; as many or fewer are kept."""
+    is_truncated: Mapped[bool]
+    reward: Mapped[float | None] = mapped_column(Float)
+    """null where our side failed to give one."""
+    is_correct: Mapped[bool | None]
+    """null where nothing says."""
+    parts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What the reward is made of, by name."""
+    pieces: Mapped[list[Any]]
+    """Text of each token."""
+    advantages: Mapped[list[Any]]
+    logprobs: Mapped[list[Any]]
+
+
 class LogChunk(Base):
     """A piece of a run's standard output and error."""
 
@@ -60,17 +91,26 @@ class Checkpoint(InProject, Base):
     __table_args__ = (UniqueConstraint("run_id", "attempt", "kind", "step"), Index(None, "project_id", "id"))
 
     id: Mapped[PrimaryId]
-    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id"))
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id"))
+    """null for a model that lies below the models root."""
+    model_id: Mapped[UUID | None] = mapped_column(ForeignKey("models.id"), index=True)
+    """The registered model whose weights these are; null for what a run trained."""
     attempt: Mapped[int]
     kind: Mapped[ShortText]
     """`state` (resumable) or `model` (weights alone, published at the end)."""
     step: Mapped[int] = mapped_column(BigInteger)
     path: Mapped[str]
-    """Relative to the artifact root."""
+    """Relative to the artifact root; where there is no run, to the models root."""
     manifest_sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     is_pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether somebody asked to keep it."""
+    expires_at: Mapped[datetime | None] = mapped_column()
+    """Deleted after this moment, unless something holds it; null: never by itself."""
+    deleted_at: Mapped[datetime | None] = mapped_column()
+    """Since when its files are no more; its row stays, for what was measured on it."""
+    deleted_reason: Mapped[str] = mapped_column(default="", server_default="")
+    """Why, for a person."""
     created_at: Mapped[Created]
 
 

@@ -89,6 +89,8 @@ class Run(InProject, Base):
     """The run whose output this one took over instead of running."""
     traceparent: Mapped[str | None] = mapped_column(String(64))
     """W3C trace context of the request that submitted it; null where there was none."""
+    purged: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What was deleted of its records by age, and when: `logs`, `metrics`, `completions`."""
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[Created]
     queued_at: Mapped[datetime | None] = mapped_column()
@@ -124,6 +126,8 @@ class Attempt(Base):
     worker_id: Mapped[UUID] = mapped_column()
     dispatcher: Mapped[ShortText] = mapped_column(default="local")
     """`local` or `celery`: what woke the supervisor."""
+    software: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Versions of Python and of the packages that computed, and `program`: the hash of the platform's own source."""
     host: Mapped[ShortText] = mapped_column(default="")
     pid: Mapped[int | None] = mapped_column()
     gpus: Mapped[list[Any]] = mapped_column(default=list)

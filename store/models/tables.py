@@ -5,10 +5,14 @@ from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
 from store.models.mirror import Mirror
+from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
 from store.models.project import Project
-from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result
+from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
+from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
+from store.models.schedule import Schedule, ScheduleFire
 from store.models.signal import Signal
+from store.models.suite import Suite, SuiteEvaluation, SuiteVersion, Verdict
 from store.models.worker import Worker
 
 __all__ = [
@@ -17,9 +21,12 @@ __all__ = [
     "Attempt",
     "Base",
     "Checkpoint",
+    "Chore",
     "Completion",
     "Configuration",
     "Dataset",
+    "Delivery",
+    "DeliveryTry",
     "Event",
     "Experiment",
     "IdempotencyKey",
@@ -27,11 +34,23 @@ __all__ = [
     "LogChunk",
     "Metric",
     "Mirror",
+    "Model",
+    "Notification",
     "Project",
+    "Removal",
     "Result",
+    "Rollout",
     "Run",
     "RunDependency",
+    "Schedule",
+    "ScheduleFire",
     "Session",
     "Signal",
+    "Suite",
+    "SuiteEvaluation",
+    "SuiteVersion",
+    "Tombstone",
+    "Verdict",
+    "WebhookEndpoint",
     "Worker",
 ]

@@ -8,12 +8,11 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.errors import NotFound
-from store.ids import encode_id
 from store.models.job import Experiment, Job
 from store.models.run import Run, RunDependency
 from store.repositories.paging import Order, Page, keyset_page
 from store.states import job_status
+from store.tombstones import absent
 
 _NEEDED_RUN = aliased(Run)  # made once: an alias costs more than the query that it is for
 
@@ -32,7 +31,7 @@ class Jobs:
         """
         job = self._session.get(Job, job_id)
         if job is None:
-            raise NotFound("job", encode_id("job", job_id))
+            raise absent(self._session, "job", job_id)
         return job
 
     def page(
@@ -122,8 +121,12 @@ class Experiments:
         """
         experiment = self._session.get(Experiment, experiment_id)
         if experiment is None:
-            raise NotFound("experiment", encode_id("exp", experiment_id))
+            raise absent(self._session, "experiment", experiment_id)
         return experiment
+
+    def name(self, experiment_id: UUID) -> str | None:
+        """The name of an experiment; None where there is none, or none any more."""
+        return self._session.scalar(select(Experiment.name).where(Experiment.id == experiment_id))
 
     def page(
         self,

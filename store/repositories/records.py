@@ -8,12 +8,13 @@ from uuid import UUID
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from store.errors import NotFound
+from store.errors import Gone, NotFound
 from store.ids import encode_id
 from store.models.job import Job
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Result
 from store.models.run import Run
 from store.repositories.paging import Order, Page, keyset_page
+from store.tombstones import absent
 
 Change = Literal["gained", "lost", "flipped"]
 _SAME = ("benchmark", "decoding", "example_id", "sample_index")
@@ -95,15 +96,23 @@ class Checkpoints:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def get(self, checkpoint_id: UUID) -> Checkpoint:
+    def get(self, checkpoint_id: UUID, *, is_deleted_too: bool = False, is_locked: bool = False) -> Checkpoint:
         """One checkpoint.
+
+        Args:
+            is_deleted_too: also one whose files are no more.
+            is_locked: nobody else changes it before this transaction ends.
 
         Raises:
             NotFound: there is none.
+            Gone: it was deleted.
         """
-        checkpoint = self._session.get(Checkpoint, checkpoint_id)
+        checkpoint = self._session.get(Checkpoint, checkpoint_id, with_for_update=is_locked)
         if checkpoint is None:
-            raise NotFound("checkpoint", encode_id("ckpt", checkpoint_id))
+            raise absent(self._session, "checkpoint", checkpoint_id)
+        if checkpoint.deleted_at is not None and not is_deleted_too:
+            shown = encode_id("ckpt", checkpoint_id)
+            raise Gone("checkpoint", shown, checkpoint.deleted_reason, checkpoint.deleted_at)
         return checkpoint
 
     def pin(self, checkpoint_id: UUID, *, is_pinned: bool = True) -> Checkpoint:
@@ -127,11 +136,22 @@ class Checkpoints:
         run_id: UUID | None = None,
         job_id: UUID | None = None,
         kind: str | None = None,
+        experiment_id: UUID | None = None,
+        is_pinned: bool | None = None,
+        is_deleted: bool = False,
     ) -> Page[Checkpoint]:
         """Checkpoints that meet every filter given."""
-        query = select(Checkpoint)
+        query = select(Checkpoint).where(
+            Checkpoint.deleted_at.is_not(None) if is_deleted else Checkpoint.deleted_at.is_(None)
+        )
+        if job_id is not None or experiment_id is not None:
+            query = query.join(Run, Run.id == Checkpoint.run_id)
         if job_id is not None:
-            query = query.join(Run, Run.id == Checkpoint.run_id).where(Run.job_id == job_id)
+            query = query.where(Run.job_id == job_id)
+        if experiment_id is not None:
+            query = query.join(Job, Job.id == Run.job_id).where(Job.experiment_id == experiment_id)
+        if is_pinned is not None:
+            query = query.where(Checkpoint.is_pinned == is_pinned)
         if run_id is not None:
             query = query.where(Checkpoint.run_id == run_id)
         if kind is not None:
@@ -191,6 +211,11 @@ class Results:
             if value is not None:
                 query = query.where(column == value)
         return keyset_page(self._session, query, Result.id, limit=limit, after=after, before=before, order=order)
+
+    def of_checkpoint(self, checkpoint_id: UUID) -> list[Result]:
+        """Every result that was measured on a checkpoint."""
+        mine = select(Result).where(Result.checkpoint_id == checkpoint_id)
+        return list(self._session.scalars(mine.order_by(Result.id)))
 
     def all(self, *, experiment_id: UUID | None = None, job_id: UUID | None = None) -> list[Result]:
         """Every result of an experiment or a job, for `statistics.results_table`."""

@@ -9,12 +9,11 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from store.database import database_time
-from store.errors import NotFound
-from store.ids import encode_id
 from store.models.job import Job
 from store.models.run import Attempt, Run, RunDependency
 from store.repositories.paging import Order, Page, keyset_page
 from store.states import LIVE, RunState
+from store.tombstones import absent
 
 
 class Runs:
@@ -31,7 +30,7 @@ class Runs:
         """
         run = self._session.get(Run, run_id)
         if run is None:
-            raise NotFound("run", encode_id("run", run_id))
+            raise absent(self._session, "run", run_id)
         return run
 
     def page(

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.database import database_time
+from store.models.notification import Delivery
 from store.models.signal import Signal
 
 RECONCILED = "reconciler_last_success"
@@ -42,3 +43,8 @@ class Signals:
         self._session.execute(
             statement.on_conflict_do_update(index_elements=["name"], set_={"value": later, "updated_at": moment})
         )
+
+    def num_pending_deliveries(self) -> int:
+        """Notifications on their way to an endpoint that has not taken them yet."""
+        query = select(func.count()).select_from(Delivery).where(Delivery.status == "pending")
+        return self._session.execute(query).scalar_one()

@@ -1,5 +1,6 @@
 """The application over a migrated SQLite of the test's own, and clients with keys for it."""
 
+import os
 import re
 import threading
 import time
@@ -25,6 +26,7 @@ from store.queue import Claim
 from store.repositories.workers import Workers
 from store.settings import Settings
 from store.states import Outcome
+from tests.api import examples
 
 BASE_URL = "http://127.0.0.1:8642"
 
@@ -65,6 +67,8 @@ def anonymous(app: FastAPI) -> Iterator[TestClient]:
     """A client without a key; it holds every error against what the OpenAPI document says of the operation."""
     with TestClient(app, base_url=BASE_URL, follow_redirects=False) as client:
         client.event_hooks["response"].append(partial(check_documented, app.openapi()))
+        if os.environ.get("WRITE_EXAMPLES"):
+            client.event_hooks["response"].append(partial(examples.record, app.openapi()))
         yield client
 
 

@@ -164,7 +164,7 @@ def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caps
     model = tmp_path / "models" / "tiny"
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
-    assert cli.main(["models", "list", "--json"]) == 0
+    assert cli.main(["models", "list", "--local", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == ["model:tiny"]
 
 

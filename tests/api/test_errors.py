@@ -21,6 +21,7 @@ from tests.api.test_auth import operations, path_of
 BODIES: dict[str, Any] = {
     "/v1/datasets/{ds_id}/splits": {"parts": {"train": 0.5}},
     "/v1/runs/{run_id}/outputs/{name}/dataset": {"name": "kept"},
+    "/v1/suites/{suite_id}/verdicts": {"checkpoint": "alias:champion"},
 }
 """Of verbs that need one."""
 FIELDS = {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}
@@ -69,8 +70,8 @@ def test_every_route_refuses_other_methods(app: FastAPI, http: TestClient) -> No
         methods.setdefault(path, set()).add(method)
     for path in methods:
         if path.startswith("/v1"):
-            assert "PATCH" not in methods[path]
-            response = http.request("PATCH", path_of(path))
+            method = next(name for name in ("PATCH", "PUT", "DELETE") if name not in methods[path])
+            response = http.request(method, path_of(path))
             check(response, 405, "method_not_allowed")
             assert response.headers["allow"]
 

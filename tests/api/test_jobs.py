@@ -383,7 +383,8 @@ def test_benchmarks_are_listed_with_their_configuration(http: TestClient) -> Non
 def test_health_and_metrics(http: TestClient, anonymous: TestClient, job: dict[str, Any]) -> None:
     http.post("/v1/jobs", json=job)
     assert anonymous.get("/healthz").json() == {"status": "ok"}
-    assert anonymous.get("/readyz").json() == {"status": "ready", "dispatch": "local"}
+    ready = anonymous.get("/readyz").json()
+    assert (ready["status"], ready["dispatch"], ready["disk"]) == ("ready", "local", "ok")
     text = http.get("/metrics").text
     assert 'lco_runs{state="queued",queue="lco.cpu"} 2' in text
     assert 'http_request_duration_seconds_count{method="POST",route="/v1/jobs",status="201"}' in text

@@ -74,7 +74,8 @@ def test_gpus_disk_repairs_and_fenced_writes_are_told(
     assert numbers["lco_gpus", (("state", "offered"),)] == 0
     assert numbers["lco_workers", (("state", "serving"),)] == 1
     assert numbers["lco_disk_free_bytes", (("place", "data"),)] > 0
-    assert numbers["lco_sse_clients", ()] == 0
+    assert numbers["lco_sse_clients", ()] == numbers["lco_outbox_pending", ()] == 0
+    assert 0 < numbers["lco_disk_used_ratio", ()] <= 1
 
 
 def test_a_key_of_another_project_counts_its_own_runs_alone(

@@ -89,7 +89,7 @@ def test_every_body_and_every_answer_has_an_example_that_fits_its_schema(app: Fa
                 example = document["components"]["examples"][reference["$ref"].rpartition("/")[2]]
                 schema = content["schema"] | {"components": document["components"]}
                 missing += [f"{name}: {error}" for error in errors_of(example["value"], schema)]
-    assert not missing, f"{missing}: mend the examples in api/examples"
+    assert not missing, f"{missing}: `WRITE_EXAMPLES=1 pytest -n 0 tests/api` adds them"
 
 
 def errors_of(value: object, schema: dict[str, object]) -> list[str]:

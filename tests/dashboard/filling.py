@@ -9,6 +9,7 @@ from string import Formatter
 from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lco.metrics import STABILITY
@@ -26,6 +27,7 @@ from store.models.tables import (
     LogChunk,
     Metric,
     Result,
+    Rollout,
     Run,
     RunDependency,
     Worker,
@@ -34,6 +36,8 @@ from store.repositories.datasets import Datasets
 from store.settings import Settings
 from store.states import RunState, job_status
 from store.uploads import incoming_folder, keep_rows
+from tests.dashboard.filling_alerts import fill_alerts
+from tests.dashboard.judging import judge
 
 HOSTILE = '"\'><script>window.__xss=1</script><img src=x onerror="window.__xss=2">{{7*7}}</pre></title>'
 """Markup, both quotes, an early end of the elements around it, and a template's expression."""
@@ -53,9 +57,18 @@ _PLAN: list[tuple[str, str, str, list[str], list[RunState]]] = [
     ("measure-ppo", "evaluation", "ppo", ["ppo"], [RunState.PAUSED, RunState.CANCELLED]),
 ]
 
+_MATRIX = {
+    "axes": {
+        "method": ["lco", "ppo", "grpo"],
+        "stage": [{"name": "train", "prefix": ""}, {"name": HOSTILE, "prefix": "measure-"}],
+    },
+    "jobs": [{"each": ["method", "stage"], "name": "{stage.prefix}{method}"}],
+}
+"""What the experiment was expanded from; a job that this names and that is missing was left out."""
 
 QUERIES = {
     "/jobs": ["?kind=train", "?kind=sft&status=failed"],
+    "/jobs/{job_id}": ["?level=error"],
     "/experiments/{experiment_id}/stability": ["?kind=sft"],
 }
 """Route -> further forms of its page, beside the one without a query."""
@@ -71,6 +84,13 @@ class Filled:
     """Name -> id."""
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
     """(name of the job, seed) -> id."""
+    checkpoints: list[str] = field(default_factory=list)
+    suite: str = ""
+    """Id."""
+    verdicts: list[str] = field(default_factory=list)
+    """One of each kind."""
+    alerts: dict[str, list[str]] = field(default_factory=dict)
+    """The name of a parameter -> ids of schedules and of endpoints."""
 
     def parameters(self) -> dict[str, list[str]]:
         """The name of a parameter in a page's path -> what to fill in, each a page that looks different.
@@ -83,6 +103,11 @@ class Filled:
             "run_id": [self.runs[place] for place in (("measure-lco", 0), ("lco", 1), ("ppo", 1), ("grpo", 0))],
             "other_id": [self.runs["measure-sft", 0]],
             "ds_id": [self.dataset],
+            "sample_id": [self.jobs["ask"]],
+            "ckpt_id": self.checkpoints[:2],
+            "suite_id": [self.suite],
+            "verdict_id": self.verdicts,
+            **self.alerts,
         }
 
     def queries(self) -> dict[str, list[str]]:
@@ -119,10 +144,22 @@ class Filled:
             f"/experiments/{self.experiment}/stability",
             f"/experiments/{self.experiment}/stability?kind=sft",
             f"/experiments/{self.experiment}/compare",
+            f"/runs/{self.runs['lco', 0]}/rollouts",
+            f"/runs/{self.runs['lco', 1]}/rollouts?iteration=0",
+            f"/runs/{self.runs['grpo', 0]}/rollouts",
+            f"/sample/{self.jobs['ask']}",
+            f"/sample?again={self.jobs['ask']}",
             f"/compare{self.queries()['/compare'][1]}",
             f"/runs/{self.runs['measure-lco', 0]}/against/{self.runs['measure-sft', 0]}",
+            *(f"/checkpoints/{checkpoint}" for checkpoint in self.checkpoints),
+            "/checkpoints?deleted=yes",
+            "/settings/usage",
+            *(f"/schedules/{schedule}" for schedule in self.alerts["sch_id"]),
+            *(f"/settings/webhooks/{endpoint}" for endpoint in self.alerts["whk_id"]),
             *(f"/jobs/{job}" for job in self.jobs.values()),
             *(f"/runs/{run}" for run in self.runs.values()),
+            f"/benchmarks/{self.suite}",
+            *(f"/verdicts/{verdict}" for verdict in self.verdicts),
         ]
 
 
@@ -131,6 +168,7 @@ def fill(database: Database, settings: Settings) -> Filled:
     with database.write() as session:
         filled = _Filler(session).fill()
         filled.dataset = _fill_dataset(session, settings)
+        filled.alerts = fill_alerts(session, filled.jobs["lco"], HOSTILE)
     return filled
 
 
@@ -171,7 +209,10 @@ class _Filler:
                 started_at=self.started, last_seen_at=self.now - timedelta(hours=1),
             )
         )  # fmt: skip
-        experiment = self._add(Experiment(name="demo", description=HOSTILE, document={}, details={"note": HOSTILE}))
+        document = {"name": "demo", **_MATRIX}
+        experiment = self._add(
+            Experiment(name="demo", description=HOSTILE, document=document, details={"note": HOSTILE})
+        )
         filled = Filled(encode_id("exp", experiment.id))
         runs: dict[tuple[str, int], Run] = {}
         for name, kind, method, needs, states in _PLAN:
@@ -189,8 +230,28 @@ class _Filler:
                 for needed in needs:
                     self._add(RunDependency(run_id=run.id, needs_id=runs[needed, seed].id))
                 self._leave(job, run, experiment.id)
+        filled.checkpoints = [encode_id("ckpt", row.id) for row in self._kept(runs["sft", 0])]
+        gone = self._kept(runs["sft", 1])[0]
+        gone.deleted_at, gone.deleted_reason = self.now, HOSTILE
+        self._ask(filled)
         self._add(Job(name="alone", kind="train", method="alone", spec={}))
+        judged = [runs["lco", 0], runs["ppo", 1], runs["measure-sft", 0], runs["measure-lco", 0]]
+        filled.suite, filled.verdicts = judge(self.session, judged, HOSTILE, self.now)
         return filled
+
+    def _ask(self, filled: Filled) -> None:
+        """A sampling of two policies, under way."""
+        config = {"policies": [{"policy": "model:a", "label": HOSTILE[:100]}, {"policy": "model:b"}]}
+        config |= {"prompts": [HOSTILE, "two"], "decodings": ["greedy", "t1.0"]}
+        spec = {"kind": "sample", "name": "ask", "config": config}
+        job = self._add(Job(name="ask", kind="sample", method="ask", spec=spec, status="running"))
+        run = self._add(self._run(job, 0, RunState.RUNNING))
+        filled.jobs["ask"], filled.runs["ask", 0] = encode_id("job", job.id), encode_id("run", run.id)
+
+    def _kept(self, run: Run) -> list[Checkpoint]:
+        """The checkpoints of a run, the published model first."""
+        mine = select(Checkpoint).where(Checkpoint.run_id == run.id)
+        return list(self.session.scalars(mine.order_by(Checkpoint.id.desc())))
 
     def _run(self, job: Job, seed: int, state: RunState) -> Run:
         is_begun = state not in (RunState.QUEUED, RunState.BLOCKED, RunState.PAUSED, RunState.LEASED)
@@ -233,8 +294,24 @@ class _Filler:
                     self.session.add(Metric(run_id=run.id, key=key, step=step, value=value, attempt=1))
         if job.kind in ("sft", "dpo", "train") and run.state == RunState.SUCCEEDED:
             self._keep(job, run)
+        if job.kind == "train":
+            self._sample(run)
         if job.kind == "evaluation" and run.state == RunState.SUCCEEDED:
             self._measure(job, run, experiment_id)
+
+    def _sample(self, run: Run) -> None:
+        """Rollouts of two iterations: hostile text, a line end, a token without text, a reward that is missing."""
+        for iteration in (0, 10):
+            for position in range(3):
+                pieces = [HOSTILE, "\n", " 12", ""]
+                self._add(
+                    Rollout(
+                        run_id=run.id, iteration=iteration, position=position, attempt=1, prompt_id="p",
+                        prompt=f"{iteration} {HOSTILE}", reference=HOSTILE, num_tokens=9, is_truncated=position == 1,
+                        reward=None if position == 2 else 0.5, is_correct=position == 0, parts={HOSTILE[:40]: 0.25},
+                        pieces=pieces, advantages=[-1.5, 0.0, 0.75, None], logprobs=[-0.01, -1.0, -4.0, None],
+                    )
+                )  # fmt: skip
 
     def _keep(self, job: Job, run: Run) -> None:
         """Two checkpoints to resume from, and the published model, which has a name."""

@@ -92,7 +92,7 @@ class _Show:
                     slots=4,
                     gpus=[0, 1, 2, 3],
                     started_at=self.ago(60 * 26),
-                    last_seen_at=self.now + timedelta(hours=1),
+                    last_seen_at=self.now - timedelta(seconds=4),
                 )
             )
             for host, pid, labels in (("gpu-01", 3120, ["a100"]), ("gpu-02", 2877, ["a100"]))

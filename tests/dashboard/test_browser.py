@@ -66,7 +66,7 @@ def test_methods_are_compared_with_a_chosen_baseline_and_downloaded(served: Serv
 def test_a_run_lives_while_one_looks_at_it(served: Served, tab: Tab) -> None:
     run = served.filled.runs["lco", 1]
     tab.open(f"/runs/{run}")
-    playwright.expect(tab.page.locator("#log pre")).to_contain_text("INFO")
+    playwright.expect(tab.page.locator("#log pre[role=log]")).to_contain_text("INFO")
     playwright.expect(tab.page.locator(".curve .latest").first).to_contain_text(".")
     tab.page.evaluate("window.__same = true")
     step = NUM_STEPS + 1
@@ -76,8 +76,8 @@ def test_a_run_lives_while_one_looks_at_it(served: Served, tab: Tab) -> None:
         session.add(LogChunk(run_id=identifier, attempt=1, chunk=1, text=f"a new line {HOSTILE}\r\n"))
     playwright.expect(tab.page.locator(".progress-line").first).to_contain_text(f"{step}")
     playwright.expect(tab.page.locator(".curve .latest").first).to_contain_text("123.5")
-    playwright.expect(tab.page.locator("#log pre")).to_contain_text("a new line")
-    assert tab.page.locator("#log pre").inner_text().count("INFO") == 1
+    playwright.expect(tab.page.locator("#log pre[role=log]")).to_contain_text("a new line")
+    assert tab.page.locator("#log pre[role=log]").inner_text().count("INFO") == 1
     assert tab.page.evaluate("window.__same"), "the page was loaded anew"
 
 
@@ -191,3 +191,61 @@ def test_on_a_narrow_screen_the_navigation_is_a_menu_that_the_keyboard_opens(ser
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Enter")
     tab.page.wait_for_url("**/experiments")
+
+
+def test_a_job_draws_the_mean_of_its_seeds_or_each_and_says_how_many_they_are(served: Served, tab: Tab) -> None:
+    tab.open(f"/jobs/{served.filled.jobs['sft']}")
+    reading = tab.page.locator(".curve .latest").first
+    playwright.expect(reading).to_contain_text("(n 2)")
+    playwright.expect(tab.page.locator(".curve .note").first).to_contain_text("the step's loss")
+    tab.page.get_by_role("button", name="each seed").click()
+    playwright.expect(reading).to_contain_text(" · ")
+    assert tab.page.locator(".curve-group > h3").all_inner_texts() == ["Outcome", "Policy", "Other"]
+
+
+def test_a_log_is_searched_and_a_checkpoint_is_pinned(served: Served, tab: Tab) -> None:
+    tab.open(f"/runs/{served.filled.runs['sft', 0]}")
+    tab.page.fill("#log input[type=search]", "nothing like this")
+    playwright.expect(tab.page.locator("#log output")).to_contain_text("0 of")
+    tab.page.fill("#log input[type=search]", "info")
+    playwright.expect(tab.page.locator("#log .found")).to_contain_text("1  INFO")
+    keep = tab.page.locator("#checkpoints tr", has_text="model").locator("button[data-post]")
+    keep.click()
+    playwright.expect(keep).to_have_text("Unpin")
+
+
+def test_a_document_is_checked_where_it_is_wrong_said_so_and_submitted(served: Served, tab: Tab) -> None:
+    tab.open("/experiments/new")
+    document = tab.page.locator("#document")
+    right = document.input_value()
+    document.fill(right.replace("steps = 40", "steps = -40"))
+    tab.page.get_by_role("button", name="Check").click()
+    playwright.expect(tab.page.locator(".problems")).to_contain_text("/jobs/0/config/steps")
+    document.fill(right)
+    tab.page.get_by_role("button", name="Check").click()
+    playwright.expect(tab.page.locator("[data-jobs]")).to_contain_text("2 jobs, 4 runs")
+    playwright.expect(tab.page.locator(".problems")).to_be_hidden()
+    tab.page.get_by_role("button", name="Submit", exact=True).click()
+    tab.page.wait_for_url(re.compile(r"/experiments/exp_"))
+    tab.page.get_by_role("link", name="Clone").click()
+    tab.page.wait_for_url("**/clone")
+    document.fill(document.input_value().replace('"steps": 40', '"steps": 50'))
+    tab.page.get_by_role("button", name="Check").click()
+    playwright.expect(tab.page.locator("[data-changes]")).to_contain_text("/jobs/sft/config/steps")
+    tab.page.get_by_role("button", name="Submit the copy").click()
+    tab.page.wait_for_url(re.compile(r"/experiments/exp_"))
+    playwright.expect(tab.page.locator(".facts")).to_contain_text("cloned from first")
+    tab.complaints = [text for text in tab.complaints if "422" not in text]  # the browser's own word of the refusal
+
+
+def test_outputs_are_sent_to_be_graded(served: Served, tab: Tab) -> None:
+    tab.open("/scores")
+    rows = b'{"id": "1", "completion": "it is \\\\boxed{4}", "reference": "4"}\n{"id": "2"\n'
+    for content, told in ((rows, "line 2 is no JSON"), (rows[: rows.index(b"\n")], None)):
+        file = {"name": "outputs.jsonl", "mimeType": "application/jsonl", "buffer": content}
+        tab.page.set_input_files("input[type=file]", file)
+        tab.page.get_by_role("button", name="Grade").click()
+        if told:
+            playwright.expect(tab.page.locator("form output")).to_contain_text(told)
+    tab.page.wait_for_url(re.compile(r"/jobs/job_"))
+    playwright.expect(tab.page.locator("h1")).to_have_text("score")

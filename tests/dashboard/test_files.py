@@ -39,4 +39,4 @@ def test_vendored_files_are_those_that_their_readme_states() -> None:
 
 def test_scripts_are_small_and_hand_written() -> None:
     assert OUR_SCRIPTS
-    assert sum(len(path.read_text().splitlines()) for path in OUR_SCRIPTS) < 800
+    assert sum(len(path.read_text().splitlines()) for path in OUR_SCRIPTS) < 1200

@@ -17,8 +17,8 @@ from evaluation.endpoint import (
     EndpointRejected,
     SpendingCapReached,
 )
-from evaluation.endpoint_config import AzureEndpoint, OpenAiEndpoint, Prices
 from evaluation.records import Journal
+from lco.endpoint_config import AzureEndpoint, OpenAiEndpoint, Prices
 from tests.evaluation.judge_server import Answer, JudgeServer
 
 QUICK = {"backoff_seconds": 0.01, "max_backoff_seconds": 0.02, "breaker_seconds": 0.05, "timeout_seconds": 5.0}

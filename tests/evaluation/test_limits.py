@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.endpoint_config import OpenAiEndpoint
 from evaluation.limits import Breaker, Budget, CircuitOpen, Closed, RateLimit, SpendingCapReached
+from lco.endpoint_config import OpenAiEndpoint
 
 CONFIG = OpenAiEndpoint(model="m", breaker_failures=3, breaker_seconds=10.0, breaker_probes=2)
 

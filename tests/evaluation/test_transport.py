@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from evaluation.endpoint import Endpoint, EndpointFailure, EndpointRejected
-from evaluation.endpoint_config import OpenAiEndpoint
 from evaluation.transport import ForbiddenAddress, Transport, check_address
+from lco.endpoint_config import OpenAiEndpoint
 from tests.evaluation.judge_server import JudgeServer
 
 

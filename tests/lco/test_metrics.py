@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from api.dashboard import words
-from lco.metrics import METRICS
+from lco.metrics import GROUPS, METRICS
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,3 +39,8 @@ def test_the_dashboards_script_has_the_titles_in_this_order():
         "KL to target",
         "train/other",
     ]
+
+
+def test_every_metric_stands_under_one_heading():
+    headed = [key for keys in GROUPS.values() for key in keys]
+    assert sorted(headed) == sorted(METRICS), "lco/metrics.py: GROUPS names each metric once"

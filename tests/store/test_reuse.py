@@ -3,8 +3,8 @@ import pytest
 from store.artifacts import resolved_config, run_directory
 from store.ids import encode_id
 from store.repositories.records import Events, Results
-from store.reuse import program_hash
 from store.rows import Collected, CompletionRow, ResultRow
+from store.software import program_hash
 from store.states import RunState
 
 RESULT = ResultRow(benchmark="sums", metric="pass@1", decoding="t1.0", eval_seed=0, value=0.5, num_examples=2)

@@ -217,3 +217,13 @@ def _platform(settings: Settings) -> Iterator[Platform]:
     finally:
         platform.close()
         database.dispose()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A certificate of 127.0.0.1 that nobody else signed, and its key."""
+    directory = tmp_path_factory.mktemp("certificate")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext subjectAltName=IP:127.0.0.1"
+    paths = [str(directory / "cert.pem"), str(directory / "key.pem")]
+    subprocess.run([*command.split(), "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
+    return paths

@@ -89,3 +89,33 @@ def test_an_endless_log_is_cut(tmp_path: Path) -> None:
     assert batch.log.startswith("x" * 64 + "\n[log.txt goes on")
     tails.advance(batch)
     assert tails.read().is_empty
+
+
+def rollout(position: int = 0, **changes: object) -> dict[str, object]:
+    return {
+        "iteration": 10,
+        "position": position,
+        "prompt_id": "p",
+        "prompt": "1+1=",
+        "reference": "2",
+        "num_tokens": 2,
+        "is_truncated": False,
+        "reward": None,
+        "is_correct": None,
+        "parts": {},
+        "pieces": ["2", ""],
+        "advantages": [0.5, None],
+        "logprobs": [-0.1, -0.2],
+    } | changes
+
+
+def test_rollouts_are_read_once_each_and_malformed_ones_are_counted(tmp_path: Path) -> None:
+    tails = Tails(tmp_path, "log.txt")
+    whole = lines(rollout(), rollout(1, advantages=[1.0]), rollout(2))
+    (tmp_path / "rollouts.jsonl").write_text(whole + lines(rollout(3))[:20])
+    batch = tails.read()
+    assert [row.position for row in batch.rollouts] == [0, 2]
+    assert batch.messages == [("warning", "1 malformed lines in rollouts.jsonl were left out")]
+    assert not batch.is_empty
+    tails.advance(batch)
+    assert tails.read().is_empty

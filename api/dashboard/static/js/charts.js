@@ -13,7 +13,7 @@ const style = () => {
  * step -> [low, high], an area is drawn around it.
  */
 export class Chart {
-  constructor(grid, key, lines) {
+  constructor(grid, key, lines, note = "") {
     this.lines = lines;
     this.key = key;
     this.figure = document.createElement("figure");
@@ -21,15 +21,25 @@ export class Chart {
     const caption = document.createElement("figcaption");
     const title = document.createElement("span");
     title.textContent = titleOf(key);
-    title.title = key;
+    title.title = note ? `${key}: ${note}` : key;
     this.reading = document.createElement("span");
     this.reading.className = "latest";
     caption.append(title, this.reading);
     this.plot = document.createElement("div");
     this.plot.className = "plot";
     this.plot.setAttribute("role", "img");
-    this.figure.append(caption, this.plot);
+    const told = document.createElement("p");
+    told.className = "note";
+    told.textContent = note;
+    told.title = note;
+    this.figure.append(caption, ...(note ? [told] : []), this.plot);
     grid.append(this.figure);
+    this.make();
+  }
+
+  /** Draws other lines of the same metric. */
+  show(lines) {
+    this.lines = lines;
     this.make();
   }
 
@@ -54,7 +64,8 @@ export class Chart {
       stroke: color("--faint"), font: `11px ${color("--sans")}`,
       grid: { stroke: color("--line"), width: 1 }, ticks: { show: false },
     };
-    const isSparse = this.data()[0].length < 40;
+    this.columns = this.data();
+    const isSparse = this.columns[0].length < 40;
     this.uplot?.destroy();
     this.uplot = new window.uPlot({
       width: Math.max(this.plot.clientWidth, 120),
@@ -77,25 +88,28 @@ export class Chart {
         fill: `${color(`--series-${this.lines.indexOf(line) % 8 + 1}`)}2b`,
       })),
       hooks: { setCursor: [(chart) => this.read(chart.cursor.idx)] },
-    }, this.data(), this.plot);
+    }, this.columns, this.plot);
     this.read(null);
   }
 
   update() {
-    this.uplot.setData(this.data());
+    this.columns = this.data();
+    this.uplot.setData(this.columns);
     this.read(null);
   }
 
   /** Writes the values at one index of the steps, or the newest ones. */
   read(index) {
-    const [steps, ...columns] = this.data();
+    const [steps, ...columns] = this.columns;
     const lines = columns.slice(0, this.lines.length).filter((_, number) => !this.lines[number].isHidden);
     const at = index ?? steps.length - 1;
     if (at < 0) return;
     const here = lines.map((line) => (index === null ? line.findLast((value) => value !== undefined) : line[at]));
     const known = here.filter((value) => value !== undefined);
     const texts = known.length > 4 ? [`${numberText(Math.min(...known))} to ${numberText(Math.max(...known))}`] : known.map(numberText);
-    this.reading.textContent = `${texts.join(" \u00b7 ")}${index === null ? "" : ` at step ${steps[at]}`}`;
+    const counts = this.lines.filter((line) => line.count && !line.isHidden).map((line) => line.count(this.key, steps[at]));
+    const seeds = counts.length === 1 && counts[0] > 0 ? ` (n ${counts[0]})` : "";
+    this.reading.textContent = `${texts.join(" \u00b7 ")}${seeds}${index === null ? "" : ` at step ${steps[at]}`}`;
     this.plot.setAttribute("aria-label", `${titleOf(this.key)} over ${steps.length} steps, latest ${texts.join(", ")}`);
   }
 }

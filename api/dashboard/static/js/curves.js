@@ -1,6 +1,7 @@
 // Live curves: one chart a metric, one line a run. The page names the runs and the stream; values come from /v1/runs/{id}/metrics.
 
 import { Chart, keepFitting } from "./charts.js";
+import { Groups } from "./groups.js";
 import { follow } from "./streams.js";
 import { inOrder } from "./words.js";
 
@@ -42,17 +43,76 @@ class Run {
   }
 }
 
+/** The runs of a job together: at each step the mean of the seeds that have a value, how far they spread, and how many they are. */
+class Together {
+  constructor(runs, mode) {
+    this.runs = runs;
+    this.mode = mode;
+    this.label = "mean";
+    this.known = new Map();
+  }
+
+  /** Forgets what it has reckoned, after new values came. */
+  renew() {
+    this.known.clear();
+  }
+
+  points(key) {
+    if (!this.known.has(key)) {
+      const seeds = this.runs.map((run) => run.values(key));
+      const points = new Map();
+      for (const step of new Set(seeds.flatMap((seed) => [...seed.keys()]))) {
+        const values = seeds.map((seed) => seed.get(step)).filter((value) => value !== undefined && value !== null);
+        const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
+        points.set(step, { mean, n: values.length, band: this.band(values, mean) });
+      }
+      this.known.set(key, points);
+    }
+    return this.known.get(key);
+  }
+
+  band(values, mean) {
+    if (values.length < 2) return null;
+    if (this.mode === "range") return [Math.min(...values), Math.max(...values)];
+    const std = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
+    return [mean - std, mean + std];
+  }
+
+  values(key) {
+    return new Map([...this.points(key)].map(([step, point]) => [step, point.mean]));
+  }
+
+  bands(key) {
+    return new Map([...this.points(key)].filter(([, point]) => point.band).map(([step, point]) => [step, point.band]));
+  }
+
+  count(key, step) {
+    return this.points(key).get(step)?.n ?? 0;
+  }
+}
+
 class Board {
   constructor(root) {
     this.root = root;
-    this.grid = root.querySelector(".curves");
-    this.hint = this.grid.querySelector(".empty");
+    this.groups = new Groups(root);
+    this.hint = this.groups.box.querySelector(".empty");
+    this.buttons = [...root.querySelectorAll("[data-mode]")];
     this.light = root.querySelector(".live");
     this.runs = [...root.querySelectorAll("[data-run]")].map((element) => new Run(element));
     this.charts = new Map();
     this.runs.forEach((run, index) => { if (run.swatch) run.swatch.classList.add(`series-${index % 8 + 1}`); });
     this.isLoading = false;
     this.isWanted = false;
+    this.choose(this.buttons.length ? this.buttons[0].dataset.mode : "each");
+    for (const button of this.buttons) button.addEventListener("click", () => this.choose(button.dataset.mode));
+  }
+
+  /** Draws each seed, or their mean with a band. */
+  choose(mode) {
+    this.lines = mode === "each" ? this.runs : [new Together(this.runs, mode)];
+    for (const button of this.buttons) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+    this.root.querySelector(".legend")?.classList.toggle("is-plain", mode !== "each");
+    for (const chart of this.charts.values()) chart.show(this.lines);
   }
 
   async load() {
@@ -74,11 +134,12 @@ class Board {
   draw() {
     const keys = inOrder(new Set(this.runs.flatMap((run) => [...run.metrics.keys()])));
     if (keys.length && this.hint) { this.hint.remove(); this.hint = null; }
+    for (const line of this.lines) line.renew?.();
     for (const key of keys) {
       if (this.charts.has(key)) this.charts.get(key).update();
-      else this.charts.set(key, new Chart(this.grid, key, this.runs));
+      else this.charts.set(key, new Chart(this.groups.grid(key), key, this.lines, this.groups.note(key)));
     }
-    for (const key of keys) this.grid.append(this.charts.get(key).figure);
+    for (const key of keys) this.groups.grid(key).append(this.charts.get(key).figure);
   }
 
   async start() {
@@ -93,7 +154,7 @@ class Board {
       });
       setInterval(() => { if (!document.hidden) this.load(); }, POLL_MS);
     }
-    keepFitting(this.grid, this.charts);
+    keepFitting(this.groups.box, this.charts);
   }
 }
 

@@ -4,6 +4,7 @@ import { follow } from "./streams.js";
 
 const MOST_CHARACTERS = 400_000;
 const FIRST_PIECES = 200;
+const MOST_HITS = 2000;
 // Colours and cursor movements of terminals.
 const ESCAPES = /\u001b\[[0-9;?]*[ -/]*[@-~]|\u001b[@-_]/g;
 
@@ -15,7 +16,10 @@ function shown(text) {
 class Log {
   constructor(root) {
     this.root = root;
-    this.box = root.querySelector("pre");
+    this.box = root.querySelector("pre[role=log]");
+    this.found = root.querySelector(".found");
+    this.told = root.querySelector("output");
+    this.field = root.querySelector("input");
     this.light = root.querySelector(".live");
     this.size = 0;
     this.cursor = "";
@@ -42,10 +46,23 @@ class Log {
       this.box.firstChild.remove();
     }
     if (isAtEnd) this.box.scrollTop = this.box.scrollHeight;
+    if (this.field?.value) this.search();
+  }
+
+  /** Shows the lines that hold what was typed, with their numbers; the whole log again where nothing is. */
+  search() {
+    const wanted = this.field.value.toLowerCase();
+    const lines = wanted ? this.box.textContent.split("\n") : [];
+    const hits = lines.flatMap((line, index) => (line.toLowerCase().includes(wanted) ? [`${String(index + 1).padStart(6)}  ${line}`] : []));
+    this.box.hidden = Boolean(wanted);
+    this.found.hidden = !wanted;
+    this.found.textContent = hits.slice(0, MOST_HITS).join("\n");
+    this.told.textContent = wanted ? `${hits.length} of ${lines.length} lines` : "";
   }
 
   /** The last pieces first, then the stream from there on while the run goes on. */
   async start() {
+    this.field?.addEventListener("input", () => this.search());
     try {
       const response = await fetch(`${this.root.dataset.log}?tail=${FIRST_PIECES}`, { headers: { accept: "application/json" } });
       for (const piece of (await response.json()).data ?? []) this.take(piece);

@@ -8,7 +8,7 @@ let failures = 0;
 
 /** Asks htmx to fetch this page again and to morph its live part in place. */
 function refresh() {
-  const live = region();
+  const live = document.querySelector("#live");
   if (!live || !window.htmx) return;
   lastRefresh = Date.now();
   window.htmx.trigger(live, "refresh");
@@ -86,11 +86,20 @@ function isConfirmed(button) {
 }
 
 async function post(button) {
+  let isLeaving = false;
   button.disabled = true;
   try {
-    const response = await fetch(button.dataset.post, { method: "POST", headers: { accept: "application/json" } });
+    const { post: address, method = "POST", body, next, secret } = button.dataset;
+    const headers = { accept: "application/json", ...(body && { "content-type": "application/json" }) };
+    const response = await fetch(address, { method, headers, body });
     if (response.redirected || response.status === 401) return window.location.reload();
-    if (response.ok) {
+    isLeaving = response.ok && Boolean(next);
+    if (isLeaving) return window.location.assign(next);
+    if (response.ok && secret) {
+      const place = document.querySelector(secret);
+      place.textContent = `The new secret, shown this once: ${(await response.json()).secret}`;
+      place.hidden = false;
+    } else if (response.ok) {
       toast(button.dataset.done ?? "Done.", false);
     } else {
       const problem = await response.json().catch(() => ({}));
@@ -99,20 +108,20 @@ async function post(button) {
   } catch {
     toast("The server cannot be reached.", true);
   } finally {
-    button.disabled = false;
-    refresh();
+    button.disabled = isLeaving;
+    if (!isLeaving) refresh();
   }
 }
 
 document.addEventListener("click", async (event) => {
-  const button = event.target instanceof Element ? event.target.closest("button[data-post], button[data-copy]") : null;
+  const button = event.target instanceof Element ? event.target.closest("button[data-post], button[data-copy], button[data-copy-from]") : null;
   if (!button) return;
   if (button.dataset.post) {
     if (isConfirmed(button)) await post(button);
     return;
   }
   try {
-    await navigator.clipboard.writeText(button.dataset.copy);
+    await navigator.clipboard.writeText(button.dataset.copy ?? document.getElementById(button.dataset.copyFrom).textContent);
     toast("Copied.", false);
   } catch {
     toast("This browser does not allow copying here.", true);

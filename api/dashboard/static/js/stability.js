@@ -1,6 +1,7 @@
 // Curves of an experiment's jobs over their seeds: mean, and a band of one standard deviation. The page names the jobs and the address.
 
 import { Chart, keepFitting } from "./charts.js";
+import { Groups } from "./groups.js";
 import { inOrder } from "./words.js";
 
 /** The curves of one job: metric -> points. */
@@ -27,8 +28,8 @@ class Job {
 class Board {
   constructor(root) {
     this.root = root;
-    this.grid = root.querySelector(".curves");
-    this.hint = this.grid.querySelector(".empty");
+    this.groups = new Groups(root);
+    this.hint = this.groups.box.querySelector(".empty");
     this.light = root.querySelector(".live");
     this.jobs = [...root.querySelectorAll("[data-job]")].map((element, index) => new Job(element, index));
     this.charts = new Map();
@@ -61,9 +62,9 @@ class Board {
     if (keys.length && this.hint) { this.hint.remove(); this.hint = null; }
     for (const key of keys) {
       if (this.charts.has(key)) this.charts.get(key).update();
-      else this.charts.set(key, new Chart(this.grid, key, this.jobs));
+      else this.charts.set(key, new Chart(this.groups.grid(key), key, this.jobs, this.groups.note(key)));
     }
-    for (const key of keys) this.grid.append(this.charts.get(key).figure);
+    for (const key of keys) this.groups.grid(key).append(this.charts.get(key).figure);
   }
 
   async start() {
@@ -74,7 +75,7 @@ class Board {
         for (const chart of this.charts.values()) chart.make();
       });
     }
-    keepFitting(this.grid, this.charts);
+    keepFitting(this.groups.box, this.charts);
     await this.load();
     const seconds = Number(this.root.dataset.seconds);
     if (seconds) setInterval(() => { if (!document.hidden && document.querySelector("#live[data-every]")) this.load(); }, seconds * 1000);

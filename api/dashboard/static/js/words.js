@@ -50,6 +50,7 @@ const TITLES = new Map([
   ["train/reward_relevance", "Reward, relevance"],
   ["train/reward_factuality", "Reward, factuality"],
   ["train/reward_completeness", "Reward, completeness"],
+  ["train/num_unrewarded", "Without a reward"],
   ["train/zero_std_groups", "Groups of one reward"],
   ["train/completion_tokens", "Completion tokens"],
   ["train/completion_tokens_max", "Completion tokens, longest"],

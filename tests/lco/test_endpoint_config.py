@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from evaluation.endpoint_config import AzureEndpoint, EndpointConfig, OpenAiEndpoint, Prices, key_variable, origin_of
 from evaluation.judge_config import AlpacaEval2Benchmark
+from lco.endpoint_config import AzureEndpoint, EndpointConfig, OpenAiEndpoint, Prices, key_variable, origin_of
 
 
 @pytest.mark.parametrize(
