@@ -1,28 +1,29 @@
 """Submitted training jobs, their rewards tried on a few of their prompts before anything is written."""
 
 import time
-from collections.abc import Iterable
 
 from lco.algorithms import TrainConfig
 from store.database import Database
 from store.errors import Invalid
 from store.reward_trials import check_reward, prompts_to_try
 from store.settings import Settings
-from store.specs import JobSpec, TrainingSpec
+from store.specs import ExperimentSpec, JobSpec, TrainingSpec
 
 MAX_SECONDS = 10.0
 """After so long the jobs that are left are accepted untried; their runs try them again."""
 
 
-def check_submitted(database: Database, settings: Settings, jobs: Iterable[tuple[str, JobSpec]]) -> None:
+def check_submitted(database: Database, settings: Settings, submitted: JobSpec | ExperimentSpec) -> None:
     """Refuses a job whose prompts cannot be read, or whose rule rewards no right answer.
-
-    Args:
-        jobs: each with its JSON pointer in what was submitted.
 
     Raises:
         Invalid: names the field.
     """
+    jobs: list[tuple[str, JobSpec]]
+    if isinstance(submitted, ExperimentSpec):
+        jobs = [(f"/jobs/{number}", job) for number, job in enumerate(submitted.jobs)]
+    else:
+        jobs = [("", submitted)]
     deadline = time.monotonic() + MAX_SECONDS
     seen = set()
     for pointer, job in jobs:

@@ -104,8 +104,6 @@ def check_model(directory: Path) -> None:
     Raises:
         ValueError: says what is wrong.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     weights = sorted(directory.glob("*.safetensors"))
     if not (directory / "config.json").is_file() or not weights:
         raise ValueError("hub_id: there is no config.json with safetensors beside it; other forms are not taken")
@@ -115,6 +113,8 @@ def check_model(directory: Path) -> None:
         named = set(json.loads(index.read_bytes())["weight_map"].values())
         if missing := sorted(named - {path.name for path in weights}):
             raise ValueError(f"hub_id: {index.name} names {missing[0]}, which is not there")
+    from transformers import AutoConfig, AutoTokenizer  # seconds, for what has come so far
+
     for loader in (AutoConfig, AutoTokenizer):
         try:
             loader.from_pretrained(directory, local_files_only=True, trust_remote_code=False)

@@ -79,8 +79,14 @@ def _origin(lineage: Lineage) -> str:
     for name in above:
         node = lineage.nodes[name]
         roles = sorted({_role(edge) for edge in lineage.edges if edge.source == name})
-        lines.append(f"| {_plain(node.name)} | {', '.join(roles)} | {_what(node)} | `{node.sha256[:_SHORT]}` |")
+        lines.append(f"| {_plain(node.name)} | {', '.join(roles)} | {_what(node)} | {_hash(node)} |")
     return "\n".join([*lines, ""])
+
+
+def _hash(node: Node) -> str:
+    """The beginning of the hash of what it is, or of what it was told to do."""
+    found = node.sha256 or node.content_sha256
+    return f"`{found[:_SHORT]}`" if found else ""
 
 
 def _what(node: Node) -> str:

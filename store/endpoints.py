@@ -13,7 +13,7 @@ from store.errors import Invalid
 from store.settings import Settings
 
 DECLARED_REWARDS = "LCO_REWARDS"
-Endpoint = OpenAiEndpoint | AzureEndpoint | HttpReward
+Server = OpenAiEndpoint | AzureEndpoint | HttpReward
 """What names a server."""
 
 
@@ -27,10 +27,17 @@ def nested(config: Config, pointer: str = "/config") -> Iterator[tuple[str, Conf
                 yield from nested(item, f"{pointer}/{name}" + ("" if place is None else f"/{place}"))
 
 
-def endpoints(config: Config, pointer: str = "/config") -> Iterator[tuple[str, Endpoint]]:
-    """Every endpoint of a config with its JSON pointer."""
+def endpoints(config: Config, pointer: str = "/config") -> Iterator[tuple[str, OpenAiEndpoint | AzureEndpoint]]:
+    """Every endpoint for chat completions of a config with its JSON pointer: what may cost something."""
     for here, found in nested(config, pointer):
-        if isinstance(found, Endpoint):
+        if isinstance(found, OpenAiEndpoint | AzureEndpoint):
+            yield here, found
+
+
+def servers(config: Config, pointer: str = "/config") -> Iterator[tuple[str, Server]]:
+    """Everything in a config that names a server, with its JSON pointer."""
+    for here, found in nested(config, pointer):
+        if isinstance(found, Server):
             yield here, found
 
 
@@ -40,7 +47,7 @@ def check_endpoints(settings: Settings, config: Config, pointer: str) -> None:
     Raises:
         Invalid: names the field.
     """
-    for here, endpoint in endpoints(config, pointer):
+    for here, endpoint in servers(config, pointer):
         allowed = settings.endpoint_keys.get(endpoint.origin)
         if allowed is None:
             field = _ADDRESSES[type(endpoint)]
@@ -60,7 +67,7 @@ def key_variables(settings: Settings, config: Config) -> tuple[str, ...]:
     """
     names = {
         endpoint.api_key_variable
-        for _, endpoint in endpoints(config)
+        for _, endpoint in servers(config)
         if endpoint.api_key_variable in settings.endpoint_keys.get(endpoint.origin, ())
     }
     if any(isinstance(found, PythonReward) for _, found in nested(config)):

@@ -14,6 +14,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Result
 from store.models.registry import Model
 from store.models.run import Run, RunDependency
+from store.models.suite import Suite, SuiteVersion, Verdict
 from store.states import TERMINAL
 
 _MANY = 3
@@ -38,8 +39,8 @@ def of_checkpoints(session: Session, checkpoints: Iterable[Checkpoint]) -> dict[
             found[row.id].append("it is pinned")
     for alias in session.scalars(select(Alias).where(Alias.checkpoint_id.in_(ids)).order_by(Alias.name)):
         found[alias.checkpoint_id].append(f"alias:{alias.name} means it")
-    for checkpoint_id, table, count in _baselines(session, ids):
-        found[checkpoint_id].append(f"{count} {table} {'has' if count == 1 else 'have'} it as their baseline")
+    for checkpoint_id, reason in _suites(session, ids):
+        found[checkpoint_id].append(reason)
     models = select(Model.id, Model.name).where(Model.id.in_({row.model_id for row in rows if row.model_id}))
     names = dict(session.execute(models).all())
     for row in rows:
@@ -72,7 +73,8 @@ def of_runs(session: Session, run_ids: Collection[UUID], job_ids: Collection[UUI
         .distinct()
         .order_by(Job.id)
     )
-    reasons += [f"{_job(job_id, name)} was made from it" for job_id, name in session.execute(needing)]
+    made = {job_id: name for job_id, name in session.execute(needing)}  # noqa: C416 - rows are no pairs to mypy
+    reasons += [f"{_job(job_id, name)} was made from it" for job_id, name in made.items()]
     for jobs in _reusing(session, run_ids, frozenset(run_ids)).values():
         reasons += [f"{job} took over its output" for job in jobs]
     mine = select(Checkpoint).where(Checkpoint.run_id.in_(run_ids))
@@ -85,7 +87,7 @@ def of_runs(session: Session, run_ids: Collection[UUID], job_ids: Collection[UUI
     measured = (
         select(Job.id, Job.name)
         .join(Result, Result.job_id == Job.id)
-        .where(Result.checkpoint_id.in_(ids), Result.run_id.not_in(run_ids))
+        .where(Result.checkpoint_id.in_(ids), Result.run_id.not_in(run_ids), Result.job_id.not_in(made))
         .distinct()
         .order_by(Job.id)
     )
@@ -131,15 +133,33 @@ def _named(
     ]
 
 
-def _baselines(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str, int]]:
-    """Checkpoints that something was compared with: (checkpoint, table, rows). By its name, a column `baseline_id`."""
+def _suites(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str]]:
+    """Checkpoints that regression suites need: (checkpoint, why)."""
     found = []
-    for table in Base.metadata.sorted_tables:
-        column = table.c.get("baseline_id")
-        if column is None or not any(key.column.table.name == "checkpoints" for key in column.foreign_keys):
-            continue
-        query = select(column, func.count()).where(column.in_(ids)).group_by(column)
-        found += [(row[0], table.name.replace("_", " "), row[1]) for row in session.execute(query)]
+    compared = (
+        select(Verdict.baseline_id, Suite.name)
+        .join(Suite, Suite.id == Verdict.suite_id)
+        .where(Verdict.baseline_id.in_(ids))
+        .distinct()
+        .order_by(Suite.name)
+    )
+    for checkpoint_id, name in session.execute(compared):
+        assert checkpoint_id is not None
+        found.append((checkpoint_id, f"verdicts of the suite {name} compare with it"))
+    judged = (
+        select(Verdict.checkpoint_id, Suite.name)
+        .join(Suite, Suite.id == Verdict.suite_id)
+        .where(Verdict.checkpoint_id.in_(ids), Verdict.state.in_(("pending", "running")))
+        .order_by(Suite.name)
+    )
+    found += [(row[0], f"the suite {row[1]} is about to judge it") for row in session.execute(judged)]
+    current = select(Suite.name, SuiteVersion.plan).join(
+        SuiteVersion, (SuiteVersion.suite_id == Suite.id) & (SuiteVersion.version == Suite.version)
+    )
+    named = {encode_id("ckpt", identifier): identifier for identifier in ids}
+    for name, plan in session.execute(current.where(Suite.archived_at.is_(None)).order_by(Suite.name)):
+        if (baseline := named.get(str(plan.get("baseline")))) is not None:
+            found.append((baseline, f"it is the baseline of the suite {name}"))
     return found
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +23,7 @@ from store.sources import inputs_of, serving_run, source_job_id
 from store.specs import Reference
 
 MAX_NODES = 200
+_CHECKPOINT = re.compile(r"\bckpt_[0-9a-z]{26}\b")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +97,7 @@ def lineage_of(session: Session, checkpoint: Checkpoint) -> Lineage:
 class _Walk:
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._by_name: dict[str, list[UUID]] | None = None
         self.found = Lineage("")
 
     def up_from(self, checkpoint: Checkpoint) -> str:
@@ -232,11 +236,18 @@ class _Walk:
                 if self._takes(reused_id or run_id, node):
                     yield reused_id or run_id
         if node.checkpoint is not None:
-            shown = encode_id("ckpt", node.checkpoint.id)
-            naming = select(Run.id, Run.reused_run_id).join(Job, Job.id == Run.job_id)
-            named = naming.where(cast(Job.spec, String).contains(shown)).order_by(Run.id)
-            for run_id, reused_id in self._session.execute(named).all():
-                yield reused_id or run_id
+            yield from self._named().get(encode_id("ckpt", node.checkpoint.id), [])
+
+    def _named(self) -> dict[str, list[UUID]]:
+        """Runs by the checkpoints that their jobs take by id; read once, for no index leads there."""
+        if self._by_name is None:
+            text = cast(Job.spec, String)
+            query = select(Run.id, Run.reused_run_id, text).join(Job, Job.id == Run.job_id)
+            self._by_name = defaultdict(list)
+            for run_id, reused_id, spec in self._session.execute(query.where(text.contains("ckpt_")).order_by(Run.id)):
+                for name in dict.fromkeys(_CHECKPOINT.findall(spec)):
+                    self._by_name[name].append(reused_id or run_id)
+        return self._by_name
 
     def _takes(self, run_id: UUID, node: Node) -> bool:
         """Whether a run that waited for a node also takes its output: `after` alone makes no lineage."""

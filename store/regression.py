@@ -116,7 +116,7 @@ class _Origin:
 
 def _evaluable(session: Session, checkpoint_id: UUID) -> _Origin:
     query = (
-        select(Checkpoint.kind, Run.seed, Run.kind.label("run_kind"), Job.method)
+        select(Checkpoint.kind, Checkpoint.deleted_at, Run.seed, Run.kind.label("run_kind"), Job.method)
         .outerjoin(Run, Run.id == Checkpoint.run_id)
         .outerjoin(Job, Job.id == Run.job_id)
         .where(Checkpoint.id == checkpoint_id, Checkpoint.project_id == project_of(session))
@@ -125,6 +125,8 @@ def _evaluable(session: Session, checkpoint_id: UUID) -> _Origin:
     name = encode_id("ckpt", checkpoint_id)
     if row is None:
         raise NotFound("checkpoint", name)
+    if row.deleted_at is not None:
+        raise ValueError(f"{name} was deleted on {row.deleted_at:%Y-%m-%d}")
     if row.kind != "model":
         raise ValueError(f"{name} is a resumable state, not a published model")
     if row.run_kind is not None and "model" not in GIVES[row.run_kind]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from store.artifacts import data_file, model_directory, run_directory
@@ -82,16 +82,21 @@ def finished_run(session: Session, settings: Settings, found_hash: str | None) -
             Run.state == RunState.SUCCEEDED,
             Run.output_attempt > 0,
             Run.reused_run_id.is_(None),
-            ~exists().where(
-                Checkpoint.run_id == Run.id, Checkpoint.kind == "model", Checkpoint.deleted_at.is_not(None)
-            ),
         )
         .order_by(Run.id.desc())
+        .with_for_update(read=True)  # what it left is not deleted before this transaction ends
     )
     for run in session.scalars(query):
-        if is_published(settings, run_directory(settings, run.id, run.output_attempt)):
+        if not _was_deleted(session, run.id) and is_published(
+            settings, run_directory(settings, run.id, run.output_attempt)
+        ):
             return run
     return None
+
+
+def _was_deleted(session: Session, run_id: UUID) -> bool:
+    mine = (Checkpoint.run_id == run_id, Checkpoint.kind == "model", Checkpoint.deleted_at.is_not(None))
+    return session.scalar(select(Checkpoint.id).where(*mine).limit(1)) is not None
 
 
 def copy_results(session: Session, source: UUID, values: Mapping[str, Any]) -> None:

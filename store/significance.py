@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from store.statistics import spread
 
@@ -39,8 +40,11 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
 
     With a handful of seeds it is too narrow, as every bootstrap is: the t interval stands beside it.
     """
-    if len(values) < 2:
-        return None
+    return None if len(values) < 2 else _bootstrap(tuple(values), level, seed)
+
+
+@lru_cache(maxsize=4096)  # pages and streams ask for the same differences again and again
+def _bootstrap(values: tuple[float, ...], level: float, seed: int) -> Interval:
     generator = random.Random(seed)
     count = len(values)
     means = sorted(math.fsum(generator.choices(values, k=count)) / count for _ in range(NUM_RESAMPLES))

@@ -94,6 +94,7 @@ def _new_checkpoints(session: Session, suite: Suite, wanted: CheckpointFilter) -
         .join(Job, Job.id == Run.job_id)
         .where(
             Checkpoint.kind == "model",
+            Checkpoint.deleted_at.is_(None),
             Checkpoint.project_id == suite.project_id,
             Checkpoint.created_at >= begin,
             ~exists().where(Verdict.suite_id == suite.id, Verdict.checkpoint_id == Checkpoint.id),

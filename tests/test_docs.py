@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def test_every_command_that_the_documentation_shows_is_one(
     line: str, is_whole: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = re.split(r"\s(?:#|\||&&|>|2>)|[);]", line)[0]
-    words = [word.strip("\"'") for word in text.split()][1:]
+    words = shlex.split(text, posix=True)[1:] if text.count('"') % 2 == 0 else text.split()[1:]
     is_of_runs = words[0] == "compare" and words[1:] and not words[1].startswith(("EXP", "$experiment"))
     if words[0] in (*STAGES, *TOOLS, "analyze") or is_of_runs:
         return  # programs of their own, which read their arguments themselves

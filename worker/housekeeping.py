@@ -3,12 +3,15 @@
 import logging
 import socket
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store import chores
 from store.database import Database
 from store.disk import Disk, disk_of
 from store.gc import Collector
+from store.models.project import Project
+from store.notifications import publish
 from store.settings import Settings
 
 COLLECT_SECONDS = 3600.0
@@ -47,4 +50,7 @@ def tell_disk(session: Session, disk: Disk) -> bool:
     if not disk.is_low or before.get("is_low"):
         return False
     logger.warning("the disk of the artifacts is %g %% full, %d bytes are free", disk.used_percent, disk.free_bytes)
+    told = {"used_percent": disk.used_percent, "free_bytes": disk.free_bytes, "is_full": disk.is_full}
+    for project_id in session.scalars(select(Project.id).where(Project.archived_at.is_(None)).order_by(Project.id)):
+        publish(session, "disk.low", "disk", told, project_id)
     return True

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from api.client import Client
 from api.commands.tables import print_json, print_table, shown
+from api.figures import size_text
 
 
 def list_checkpoints(options: Namespace) -> int:
@@ -24,7 +25,7 @@ def list_checkpoints(options: Namespace) -> int:
             item.id,
             item.kind,
             item.step,
-            f"{item.size_bytes / 1e6:,.1f} MB",
+            size_text(item.size_bytes),
             ", ".join(item.aliases),
             "pinned" if item.is_pinned else "",
             item.expires_at,

@@ -23,6 +23,7 @@ REFRESH_SECONDS = 2
 """Time between two refreshes of a page on which something may happen."""
 SLOW_REFRESH_SECONDS = 5
 """The same for lists."""
+_MANY_RUNS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +93,7 @@ def controls(runs: Sequence[Any]) -> Mapping[str, bool]:
 
 
 def every(runs: Sequence[Any]) -> int:
-    """Seconds between two refreshes: none once every run has ended."""
-    return REFRESH_SECONDS if any(run.state not in TERMINAL for run in runs) else 0
+    """Seconds between two refreshes: more where a page is large, none once every run has ended."""
+    if all(run.state in TERMINAL for run in runs):
+        return 0
+    return REFRESH_SECONDS if len(runs) <= _MANY_RUNS else SLOW_REFRESH_SECONDS

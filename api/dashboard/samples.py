@@ -18,6 +18,7 @@ from api.sample_schemas import SampledRow
 from store.ids import encode_id
 from store.repositories.aliases import Aliases
 from store.repositories.jobs import Jobs
+from store.repositories.models import Models
 from store.repositories.records import Checkpoints
 from store.repositories.runs import Runs
 from store.settings import Settings
@@ -85,14 +86,15 @@ def form(
 
 
 def _choices(session: Session, settings: Settings) -> list[Choice]:
-    """Aliases, the newest published models, and imported ones."""
+    """Aliases, the newest models that runs published, and those that came from elsewhere."""
     found = [Choice(f"alias:{row.name}", "an alias") for row in Aliases(session).page(_CHOICES).rows]
     for row in Checkpoints(session).page(_CHOICES, kind="model").rows:
         if row.run_id is not None:  # a registered model is named as `model:NAME`
             run = views.run(session, row.run_id)
             found.append(Choice(encode_id("ckpt", row.id), f"{run.job_name}, seed {run.seed}"))
-    names = sorted(path.parent.name for path in settings.models.glob("*/config.json"))
-    return found + [Choice(f"model:{name}", "an imported model") for name in names[:_CHOICES]]
+    names = {row.name for row in Models(session).page(_CHOICES).rows}
+    names |= {path.parent.name for path in settings.models.glob("*/config.json")}
+    return found + [Choice(f"model:{name}", "a model") for name in sorted(names)[:_CHOICES]]
 
 
 @router.get("/sample/{sample_id}")

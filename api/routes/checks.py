@@ -10,10 +10,11 @@ from api import service_schemas, views
 from api.auth import requires
 from api.bodies import Body, ExperimentBody, SubmittedExperiment, experiment_of
 from api.check_schemas import CheckedJob, CheckRead
-from api.dependencies import SettingsDep
+from api.dependencies import DatabaseDep, SettingsDep
 from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
+from api.reward_checks import check_submitted
 from store.documents import Difference, differences, merged
 from store.repositories.jobs import Experiments
 from store.settings import Settings
@@ -25,8 +26,11 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 @router.post("/check", operation_id="experiments.check", response_model=CheckRead)
 @may_fail("invalid")
 @requires("write")
-def check(submitted: Annotated[Any, Depends(ExperimentBody())], settings: SettingsDep, once: OnceDep) -> Response:
+def check(
+    submitted: Annotated[Any, Depends(ExperimentBody())], database: DatabaseDep, settings: SettingsDep, once: OnceDep
+) -> Response:
     """Checks a document as a submission does, inputs included, and tells what it would make; submits nothing."""
+    check_submitted(database, settings, submitted.spec)
     return once.run(lambda session: Reply(200, _tried(session, submitted, settings)))
 
 
@@ -34,9 +38,16 @@ def check(submitted: Annotated[Any, Depends(ExperimentBody())], settings: Settin
 @may_fail("invalid")
 @requires("write")
 def check_clone(
-    exp_id: str, patch: Annotated[Any, Depends(Body(dict[str, Any]))], settings: SettingsDep, once: OnceDep
+    exp_id: str,
+    patch: Annotated[Any, Depends(Body(dict[str, Any]))],
+    database: DatabaseDep,
+    settings: SettingsDep,
+    once: OnceDep,
 ) -> Response:
     """The same for a changed copy, with what differs from the original; the body is what `clone` takes."""
+    with database.read() as session:
+        document = merged(Experiments(session).get(parse_id("exp", exp_id)).document, patch)
+    check_submitted(database, settings, experiment_of(document).spec)
 
     def work(session: Session) -> Reply:
         original = Experiments(session).get(parse_id("exp", exp_id)).document

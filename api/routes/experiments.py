@@ -38,8 +38,7 @@ def create(
     submitted: Annotated[Any, Depends(ExperimentBody())], database: DatabaseDep, settings: SettingsDep, once: OnceDep
 ) -> Response:
     """Submits several jobs and their dependencies at once; templates over the axes of a matrix are expanded."""
-    jobs = [(f"/jobs/{number}", job) for number, job in enumerate(submitted.spec.jobs)]
-    check_submitted(database, settings, jobs)
+    check_submitted(database, settings, submitted.spec)
     return once.run(lambda session: _submitted(session, submitted, settings))
 
 
@@ -91,9 +90,16 @@ def document(database: DatabaseDep, exp_id: str) -> Response:
 @may_fail("invalid")
 @requires("write")
 def clone(
-    exp_id: str, patch: Annotated[Any, Depends(Body(dict[str, Any]))], settings: SettingsDep, once: OnceDep
+    exp_id: str,
+    patch: Annotated[Any, Depends(Body(dict[str, Any]))],
+    database: DatabaseDep,
+    settings: SettingsDep,
+    once: OnceDep,
 ) -> Response:
     """Submits a changed copy: the body is a JSON Merge Patch (RFC 7396) of the document; `{}` submits it once more."""
+    with database.read() as session:
+        document = merged(Experiments(session).get(parse_id("exp", exp_id)).document, patch)
+    check_submitted(database, settings, experiment_of(document).spec)
 
     def work(session: Session) -> Reply:
         original = Experiments(session).get(parse_id("exp", exp_id))

@@ -40,7 +40,7 @@ def create(
     spec: Annotated[Any, Depends(Body(JobSpec, toml=True))], database: DatabaseDep, settings: SettingsDep, once: OnceDep
 ) -> Response:
     """Submits a job: one run per seed. A training job's reward is tried on a few of its prompts first."""
-    check_submitted(database, settings, [("", spec)])
+    check_submitted(database, settings, spec)
 
     def work(session: Session) -> Reply:
         job = submit_job(session, spec, settings)

@@ -113,7 +113,12 @@ class Filled:
     def queries(self) -> dict[str, list[str]]:
         """As `QUERIES`, with ids in them."""
         some = [self.runs[place] for place in (("lco", 1), ("measure-lco", 0), ("measure-sft", 0))]
-        return {"/compare": [f"?ids={some[0]}", f"?ids={','.join(some)}"]}
+        again = [f"?again={self.jobs['ask']}", "?policy=alias:best"]
+        return {
+            "/sample": again,
+            "/runs/{run_id}/rollouts": ["?iteration=0"],
+            "/compare": [f"?ids={some[0]}", f"?ids={','.join(some)}"],
+        }
 
     def addresses(self, routes: Iterable[str]) -> list[str]:
         """The pages of some routes, in their order: every form of each one.

@@ -63,7 +63,9 @@ def main(folder: Path, names: list[str]) -> None:
 def _take(tab: browser.Tab, address: str, height: int, path: Path) -> None:
     tab.page.set_viewport_size({"width": WIDTH, "height": height})
     tab.open(address)
-    tab.page.wait_for_timeout(600)  # curves are drawn
+    if tab.page.locator("#curves").count():
+        tab.page.locator(".curve canvas").first.wait_for()
+    tab.page.wait_for_timeout(600)
     if wrongs := tab.wrongs():
         raise RuntimeError(f"{address}: {wrongs}")
     tab.page.screenshot(path=path, animations="disabled", caret="hide")

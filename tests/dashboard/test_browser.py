@@ -1,6 +1,7 @@
 """Pages in a real Chromium: what lives, what is chosen, what a button does."""
 
 import re
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,8 @@ import playwright.sync_api as playwright
 
 from api.auth import create_key
 from api.sessions import create_link
-from store.ids import decode_id
+from store.ids import decode_id, encode_id
+from store.models.job import Experiment, Job
 from store.models.record import LogChunk, Metric
 from store.models.run import Run
 from store.states import RunState
@@ -249,3 +251,34 @@ def test_outputs_are_sent_to_be_graded(served: Served, tab: Tab) -> None:
             playwright.expect(tab.page.locator("form output")).to_contain_text(told)
     tab.page.wait_for_url(re.compile(r"/jobs/job_"))
     playwright.expect(tab.page.locator("h1")).to_have_text("score")
+
+
+def test_a_prompt_is_sent_to_policies_and_its_page_opens(served: Served, tab: Tab) -> None:
+    tab.open("/sample?policy=model:tiny")
+    tab.page.locator("textarea").fill("1+1=\n---\n2+2=")
+    tab.page.get_by_role("button", name="Sample").click()
+    playwright.expect(tab.page.locator("form output")).to_contain_text("there is no imported model")
+    models = Path(served.app.state.settings.models)
+    (models / "tiny").mkdir(parents=True)
+    (models / "tiny" / "config.json").write_text("{}")
+    tab.page.get_by_role("button", name="Sample").click()
+    tab.page.wait_for_url(re.compile(r"/sample/job_"))
+    playwright.expect(tab.page.locator(".facts")).to_contain_text("0 of 4 completions")
+    playwright.expect(tab.page.locator(".asked")).to_have_text(["1+1=", "2+2="])
+    tab.complaints = [text for text in tab.complaints if "422" not in text]  # the browser's own word of the refusal
+
+
+def test_a_large_experiment_shows_no_graph_and_folds_its_jobs(served: Served, tab: Tab) -> None:
+    with served.database.write() as session:
+        large = Experiment(name="large", document={})
+        session.add(large)
+        session.flush()
+        session.add_all(
+            Job(experiment_id=large.id, name=f"job-{n}", kind="train", method="x", spec={}) for n in range(61)
+        )
+        identifier = encode_id("exp", large.id)
+    tab.open(f"/experiments/{identifier}")
+    assert tab.page.locator(".graph").count() == 0
+    playwright.expect(tab.page.get_by_role("link", name="job-60")).to_be_hidden()
+    tab.page.get_by_text("61, in the order in which they can run").click()
+    playwright.expect(tab.page.get_by_role("link", name="job-60")).to_be_visible()

@@ -1,6 +1,8 @@
 """Rewards of one's own: patterns and numbers by rule; judges, servers and functions in a process beside the run."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +26,7 @@ from lco.rewards import Rule
 from lco.stage import Stage, Stopped
 from lco.train import train
 from tests.evaluation.judge_server import Answer, JudgeServer
-from tests.lco.launcher import metrics, records
+from tests.lco.launcher import ROOT, metrics, records
 
 REWARD = TypeAdapter(Reward)
 
@@ -277,6 +280,24 @@ def judged(server: JudgeServer, **more) -> dict:
         "backoff_seconds": 0.01,
     }
     return {"name": "judge", "endpoint": endpoint, "worst_reward": -1.0, **more}
+
+
+def test_the_process_ends_with_the_run_however_that_one_ended(tmp_path):
+    code = "import sys, tests.lco.test_own_rewards as t; t.hold(sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT) as run:
+        assert run.stdout is not None
+        child = psutil.Process(int(run.stdout.readline()))
+        run.kill()
+    psutil.wait_procs([child], timeout=20)
+    assert not child.is_running()
+
+
+def hold(run_dir: str) -> None:
+    """Starts a function's process, tells its id, and waits to be killed."""
+    rewards = RewardProcess(reward_of(function("length")), Path(run_dir))
+    assert rewards._process is not None
+    print(rewards._process.pid, flush=True)
+    time.sleep(600)
 
 
 def test_a_judge_scores_and_an_empty_completion_costs_no_call(tmp_path):

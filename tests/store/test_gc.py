@@ -22,6 +22,7 @@ from store.models.job import Experiment, Job
 from store.models.record import Checkpoint, Event, LogChunk
 from store.models.registry import Removal, Tombstone
 from store.models.run import Run
+from store.models.suite import Suite, SuiteVersion, Verdict
 from store.queue import Claim, append_log, record_checkpoint
 from store.repositories.records import Checkpoints
 from store.rows import CheckpointRow, Collected
@@ -151,6 +152,23 @@ def test_a_queued_run_holds_the_model_of_the_job_that_it_waits_for(sqlite_rig: R
     sqlite_rig.submit("evaluation", config={"policy": encode_id("job", job.id)})
     with pytest.raises(Conflict, match=r"the job evaluation .* takes it as an input"):
         delete(sqlite_rig, model)
+
+
+def test_a_suite_holds_its_baseline_what_it_compared_with_and_what_it_judges(rig: Rig) -> None:
+    models = [trained(rig, name=f"job-{n}")[2] for n in range(4)]
+    with rig.database.write() as session:
+        suite = Suite(name="nightly", watched_from=utc_now(), scanned_to=utc_now(), updated_at=utc_now())
+        session.add(suite)
+        session.flush()
+        session.add(SuiteVersion(suite_id=suite.id, version=1, plan={"baseline": encode_id("ckpt", models[0])}))
+        session.flush()
+        common = {"suite_id": suite.id, "version": 1, "cause": "manual", "level": 0.05}
+        session.add(Verdict(checkpoint_id=models[2], baseline_id=models[1], state="pending", **common))
+        session.add(Verdict(checkpoint_id=models[3], state="decided", **common))
+    for model, reason in zip(models, ("is the baseline of", "compare with it", "about to judge it"), strict=False):
+        with pytest.raises(Conflict, match=reason):
+            delete(rig, model)
+    delete(rig, models[3])
 
 
 def test_states_end_after_their_run_by_age_but_the_newest_of_a_failed_one_stays_longer(rig: Rig) -> None:

@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from lco.config import LlamaInit, StageConfig
 from lco.hub import is_taken
+from lco.hub_config import ImportConfig
 from lco.initial import initial_policy
 from lco.manifest import read_manifest
+from store.database import Database
+from store.models.record import LogChunk
+from store.registration import register_hub
+from store.repositories.models import Models
 from store.settings import Settings
 from worker.kinds import KINDS
+from worker.supervisor import Supervisor
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -121,17 +128,32 @@ def fetch(hub: Hub, run_dir: Path, *, revision: str = COMMIT, hub_id: str = "own
     return done.returncode, json.loads(error.read_bytes()) if error.exists() else {}, done.stdout + done.stderr
 
 
-def test_a_model_of_one_commit_becomes_a_published_model(
-    hub: Hub, tiny_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_registered_model_of_one_commit_becomes_a_published_model(
+    hub: Hub,
+    tiny_files: dict[str, bytes],
+    database: Database,
+    sqlite_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hub.files = {**tiny_files, "pytorch_model.bin": b"pickle", "modeling_tiny.py": b"raise", "onnx/config.json": b"{}"}
     monkeypatch.setenv("MY_HUB_TOKEN", "hf_secret")
-    code, _, output = fetch(hub, tmp_path / "run", hub_token_variable="MY_HUB_TOKEN")
-    assert code == 0, output
-    manifest = read_manifest(tmp_path / "run")
-    assert manifest.outputs == {"model": "model"}
+    settings = sqlite_settings.model_copy(update={"hub_url": hub.url, "hub_token_variable": "MY_HUB_TOKEN"})
+    config = ImportConfig(hub_id="owner/tiny", revision=COMMIT)
+    with database.write() as session:
+        model_id = register_hub(session, settings, "tiny", config).id
+    supervisor = Supervisor(settings, database, dispatcher="local", slots=1)
+    attempt = supervisor.take(["lco.cpu"])
+    assert attempt is not None
+    supervisor.supervise(attempt)
+    with database.read() as session:
+        output = "".join(session.scalars(select(LogChunk.text)))
+        found = Models(session).states([Models(session).get(model_id)])[model_id]
+    assert found.checkpoint is not None, output
+    place = settings.artifacts / found.checkpoint.path
+    manifest = read_manifest(place.parent)
+    assert (manifest.outputs, manifest.sha256) == ({"model": "model"}, found.checkpoint.manifest_sha256)
     assert manifest.details["source"] == {"hub_id": "owner/tiny", "revision": COMMIT}
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "run" / "model").iterdir()}
+    kept = {path.name: path.read_bytes() for path in place.iterdir()}
     assert kept == {name: content for name, content in tiny_files.items() if is_taken(name)}
     assert not any(path.endswith((".bin", ".py", "onnx/config.json")) for path in hub.asked)
     assert hub.tokens == {"Bearer hf_secret"}
