@@ -20,7 +20,7 @@ from store.repositories.aliases import Aliases
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.metrics import Metrics
 from store.repositories.models import Models
-from store.repositories.runs import Runs
+from store.repositories.runs import RunDigest, Runs
 from store.states import TERMINAL, RunState, job_status
 
 WORKER_SILENCE = timedelta(seconds=30)
@@ -36,13 +36,13 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else max((end - start).total_seconds(), 0.0)
 
 
-def _progress(run: Run) -> schemas.Progress:
+def _progress(run: Run | RunDigest) -> schemas.Progress:
     return schemas.Progress(
         step=run.progress_step, total=run.progress_total, message=run.progress_message, updated_at=run.progress_at
     )
 
 
-def run_summary(run: Run) -> schemas.RunSummary:
+def run_summary(run: Run | RunDigest) -> schemas.RunSummary:
     """A run within its job."""
     return schemas.RunSummary(
         id=encode_id("run", run.id),
@@ -102,7 +102,7 @@ def _run(row: Run, job: Job, needs: Iterable[UUID]) -> schemas.RunRead:
 
 def jobs(session: Session, rows: Sequence[Job]) -> list[schemas.JobRead]:
     """Jobs, each with its runs."""
-    runs_of = Runs(session).of_jobs([row.id for row in rows])
+    runs_of = Runs(session).digests([row.id for row in rows])
     needs_of = Jobs(session).needs([row.id for row in rows])
     return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, [])) for row in rows]
 
@@ -112,7 +112,7 @@ def job(session: Session, identifier: UUID) -> schemas.JobRead:
     return jobs(session, [Jobs(session).get(identifier)])[0]
 
 
-def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID]) -> schemas.JobRead:
+def _job(row: Job, its_runs: Sequence[RunDigest], needs: Iterable[UUID]) -> schemas.JobRead:
     moments = [run.progress_at for run in its_runs if run.progress_at is not None]
     return schemas.JobRead(
         id=encode_id("job", row.id),
@@ -141,7 +141,7 @@ def experiments(session: Session, rows: Sequence[Experiment]) -> list[schemas.Ex
     """Experiments, each with its graph of jobs and their live states."""
     jobs_of = Jobs(session).of_experiments([row.id for row in rows])
     job_ids = [job.id for jobs in jobs_of.values() for job in jobs]
-    runs_of = Runs(session).of_jobs(job_ids)
+    runs_of = Runs(session).digests(job_ids)
     needs_of = Jobs(session).needs(job_ids)
     return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of) for row in rows]
 
@@ -152,7 +152,7 @@ def experiment(session: Session, identifier: UUID) -> schemas.ExperimentRead:
 
 
 def _experiment(
-    row: Experiment, its_jobs: Sequence[Job], runs_of: dict[UUID, list[Run]], needs_of: dict[UUID, list[UUID]]
+    row: Experiment, its_jobs: Sequence[Job], runs_of: dict[UUID, list[RunDigest]], needs_of: dict[UUID, list[UUID]]
 ) -> schemas.ExperimentRead:
     names = {job.id: job.name for job in its_jobs}
     states = [run.state for job in its_jobs for run in runs_of.get(job.id, [])]

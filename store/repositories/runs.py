@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import case, func, select
@@ -14,6 +15,25 @@ from store.models.run import Attempt, Run, RunDependency
 from store.repositories.paging import Order, Page, keyset_page
 from store.states import LIVE, RunState
 from store.tombstones import absent
+
+
+class RunDigest(NamedTuple):
+    """What is shown of a run within its job; lists of jobs read nothing else of it."""
+
+    job_id: UUID
+    id: UUID
+    seed: int
+    state: str
+    desired: str
+    status_reason: str
+    attempt: int
+    progress_step: int
+    progress_total: int
+    progress_message: str
+    progress_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    reused_run_id: UUID | None
 
 
 class Runs:
@@ -67,6 +87,14 @@ class Runs:
         for run in self._session.scalars(query):
             runs[run.job_id].append(run)
         return dict(runs)
+
+    def digests(self, job_ids: Iterable[UUID]) -> dict[UUID, list[RunDigest]]:
+        """The same, without what only a run's own page shows."""
+        found: dict[UUID, list[RunDigest]] = defaultdict(list)
+        query = select(*(getattr(Run, name) for name in RunDigest._fields)).where(Run.job_id.in_(list(job_ids)))
+        for row in self._session.execute(query.order_by(Run.job_id, Run.seed)):
+            found[row.job_id].append(RunDigest._make(row))
+        return dict(found)
 
     def attempts(self, run_id: UUID) -> list[Attempt]:
         """All attempts of a run, first to last."""
