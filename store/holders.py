@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from sqlalchemy import String, cast, func, select
+from sqlalchemy import String, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.ids import encode_id
@@ -14,7 +14,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Result
 from store.models.registry import Model
 from store.models.run import Run, RunDependency
-from store.models.suite import Suite, SuiteVersion, Verdict
+from store.models.suite import OPEN, Suite, SuiteVersion, Verdict
 from store.states import TERMINAL
 
 _MANY = 3
@@ -39,7 +39,7 @@ def of_checkpoints(session: Session, checkpoints: Iterable[Checkpoint]) -> dict[
             found[row.id].append("it is pinned")
     for alias in session.scalars(select(Alias).where(Alias.checkpoint_id.in_(ids)).order_by(Alias.name)):
         found[alias.checkpoint_id].append(f"alias:{alias.name} means it")
-    for checkpoint_id, reason in _suites(session, ids):
+    for checkpoint_id, reason in [*_baselines(session, ids), *_awaited(session, ids)]:
         found[checkpoint_id].append(reason)
     models = select(Model.id, Model.name).where(Model.id.in_({row.model_id for row in rows if row.model_id}))
     names = dict(session.execute(models).all())
@@ -133,34 +133,29 @@ def _named(
     ]
 
 
-def _suites(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str]]:
-    """Checkpoints that regression suites need: (checkpoint, why)."""
-    found = []
-    compared = (
-        select(Verdict.baseline_id, Suite.name)
-        .join(Suite, Suite.id == Verdict.suite_id)
-        .where(Verdict.baseline_id.in_(ids))
-        .distinct()
-        .order_by(Suite.name)
+def _baselines(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str]]:
+    """Checkpoints that suites in use name as their baseline, which a new version would have to evaluate, and why."""
+    current = (SuiteVersion.suite_id == Suite.id) & (SuiteVersion.version == Suite.version)
+    query = select(Suite.name, SuiteVersion.plan).join(SuiteVersion, current).where(Suite.archived_at.is_(None))
+    by_name = {encode_id("ckpt", identifier): identifier for identifier in ids}
+    return [
+        (by_name[row.plan["baseline"]], f"it is the baseline of the suite {row.name}")
+        for row in session.execute(query.order_by(Suite.name))
+        if row.plan["baseline"] in by_name
+    ]
+
+
+def _awaited(session: Session, ids: Collection[UUID]) -> list[tuple[UUID, str]]:
+    """Checkpoints that open verdicts judge, or compare others with, and why. Decided ones need no files."""
+    query = select(Verdict).where(
+        Verdict.state.in_(OPEN), or_(Verdict.checkpoint_id.in_(ids), Verdict.baseline_id.in_(ids))
     )
-    for checkpoint_id, name in session.execute(compared):
-        assert checkpoint_id is not None
-        found.append((checkpoint_id, f"verdicts of the suite {name} compare with it"))
-    judged = (
-        select(Verdict.checkpoint_id, Suite.name)
-        .join(Suite, Suite.id == Verdict.suite_id)
-        .where(Verdict.checkpoint_id.in_(ids), Verdict.state.in_(("pending", "running")))
-        .order_by(Suite.name)
-    )
-    found += [(row[0], f"the suite {row[1]} is about to judge it") for row in session.execute(judged)]
-    current = select(Suite.name, SuiteVersion.plan).join(
-        SuiteVersion, (SuiteVersion.suite_id == Suite.id) & (SuiteVersion.version == Suite.version)
-    )
-    named = {encode_id("ckpt", identifier): identifier for identifier in ids}
-    for name, plan in session.execute(current.where(Suite.archived_at.is_(None)).order_by(Suite.name)):
-        if (baseline := named.get(str(plan.get("baseline")))) is not None:
-            found.append((baseline, f"it is the baseline of the suite {name}"))
-    return found
+    return [
+        (identifier, f"{encode_id('vrd', verdict.id)} is not decided yet")
+        for verdict in session.scalars(query.order_by(Verdict.id))
+        for identifier in (verdict.checkpoint_id, verdict.baseline_id)
+        if identifier is not None and identifier in ids
+    ]
 
 
 def _waiting(session: Session, run_ids: Collection[UUID]) -> dict[UUID, list[str]]:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from store.confinement import confine, project_of
 from store.database import database_time
@@ -22,6 +22,7 @@ from store.models.record import Checkpoint
 from store.models.run import Run
 from store.models.suite import Suite, SuiteEvaluation, Verdict
 from store.naming import settled
+from store.notifications import publish
 from store.repositories.suites import Suites, Verdicts
 from store.settings import Settings
 from store.sources import GIVES
@@ -29,8 +30,12 @@ from store.specs import EvaluationSpec
 from store.submission import submit_job
 from store.suite_specs import Plan, SuiteSpec, evaluation_of
 
+_TOLD = ("benchmark", "metric", "decoding", "outcome", "value", "baseline_value", "difference", "max_drop", "min_value")
+"""Of each gate, in notifications."""
 ENDED_BADLY = ("failed", "cancelled")
 """Statuses of a job that give no result."""
+OPEN = ("pending", "running")
+"""States of a verdict that is still to come."""
 
 
 def create_suite(session: Session, spec: SuiteSpec) -> Suite:
@@ -228,12 +233,34 @@ def _start(
         what = f"baseline {plan.baseline}: {error}" if "baseline_id" not in values else str(error)
         values = {"state": "error", "reason": what[:2000], "decided_at": database_time(session)}
     session.execute(update(Verdict).where(Verdict.id == verdict_id).values(**values))
+    if "state" in values:
+        verdict = Verdicts(session).get(verdict_id)
+        session.refresh(verdict)
+        tell_verdict(session, verdict)
+
+
+def tell_verdict(session: Session, verdict: Verdict) -> None:
+    """Writes the notification of a verdict that was decided or cannot be, in the transaction that says so."""
+    data = {
+        "suite_id": encode_id("suite", verdict.suite_id),
+        "suite_name": Suites(session).names([verdict.suite_id])[verdict.suite_id],
+        "version": verdict.version,
+        "checkpoint_id": encode_id("ckpt", verdict.checkpoint_id),
+        "baseline_id": None if verdict.baseline_id is None else encode_id("ckpt", verdict.baseline_id),
+        "cause": verdict.cause,
+        "outcome": verdict.outcome,
+        "reason": verdict.reason,
+        "promoted_alias": verdict.promoted_alias or None,
+        "gates": [{name: figures[name] for name in _TOLD} for figures in verdict.figures],
+    }
+    what = verdict.outcome or verdict.state
+    publish(session, f"verdict.{what}", encode_id("vrd", verdict.id), data, verdict.project_id)
 
 
 def _evaluation(
     session: Session, settings: Settings, suite: Suite, plan: Plan, version: int, checkpoint_id: UUID
 ) -> UUID:
-    """The job that evaluates a checkpoint for a version: the one that there is, unless it failed."""
+    """The job that evaluates a checkpoint for a version: the one that there is, unless it is of no use any more."""
     key = {"suite_id": suite.id, "version": version, "checkpoint_id": checkpoint_id}
     row = {**key, "created_at": database_time(session)}
     place = (
@@ -244,8 +271,7 @@ def _evaluation(
     if not _is_new(session, SuiteEvaluation, row):
         # Two that find a failed one take turns at this lock, and the second finds the first one's job.
         job_id = session.scalar(select(SuiteEvaluation.job_id).where(*place).with_for_update())
-        status = session.scalar(select(Job.status).where(Job.id == job_id))
-        if job_id is not None and status not in ENDED_BADLY:
+        if job_id is not None and is_of_use(session, job_id):
             return job_id
     origin = _evaluable(session, checkpoint_id)
     name = encode_id("ckpt", checkpoint_id)
@@ -262,6 +288,19 @@ def _evaluation(
     job = submit_job(session, spec, settings, reuse=True)
     session.execute(update(SuiteEvaluation).where(*place).values(job_id=job.id))
     return job.id
+
+
+def is_of_use(session: Session, job_id: UUID) -> bool:
+    """Whether an evaluation can still give a verdict: it did not fail, and its completions were not deleted by age."""
+    owner = aliased(Run)
+    query = (
+        select(Job.status, Run.purged, owner.purged.label("owner_purged"))
+        .join(Run, Run.job_id == Job.id)
+        .outerjoin(owner, owner.id == Run.reused_run_id)
+        .where(Job.id == job_id)
+    )
+    row = session.execute(query).one()
+    return row.status not in ENDED_BADLY and "completions" not in {**row.purged, **(row.owner_purged or {})}
 
 
 def _is_new(session: Session, table: type[Verdict] | type[SuiteEvaluation], values: dict[str, Any]) -> bool:

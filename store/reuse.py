@@ -87,6 +87,8 @@ def finished_run(session: Session, settings: Settings, found_hash: str | None) -
         .with_for_update(read=True)  # what it left is not deleted before this transaction ends
     )
     for run in session.scalars(query):
+        if "completions" in run.purged:  # an evaluation is its completions, too
+            continue
         if not _was_deleted(session, run.id) and is_published(
             settings, run_directory(settings, run.id, run.output_attempt)
         ):

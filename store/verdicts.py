@@ -24,13 +24,11 @@ from store.models.dataset import Alias
 from store.models.job import Job
 from store.models.record import Checkpoint, Completion, Result
 from store.models.run import Run
-from store.models.suite import Verdict
-from store.regression import ENDED_BADLY
+from store.models.suite import OPEN, Verdict
+from store.regression import ENDED_BADLY, OPEN, is_of_use, tell_verdict
 from store.repositories.aliases import Aliases
 from store.repositories.suites import Suites, Verdicts
 from store.suite_specs import Plan, WholeGate, whole_gates
-
-OPEN = ("pending", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,7 @@ def conclude(database: Database, verdict_id: UUID) -> bool:
         session.refresh(decided)
         if decided.state == "decided":
             _promote(session, decided, plan)
+        tell_verdict(session, decided)
     return True
 
 
@@ -113,6 +112,8 @@ def _judgement(session: Session, verdict: Verdict, plan: Plan) -> dict[str, Any]
     for what, job_id in (("checkpoint's", verdict.job_id), ("baseline's", verdict.baseline_job_id)):
         if (failure := _failure(session, job_id)) is not None:
             return {"state": "error", "reason": f"the {what} evaluation {failure}"[:2000]}
+        if not is_of_use(session, job_id):
+            return {"state": "error", "reason": f"the completions of the {what} evaluation were deleted by age"}
     own, base = _run_of(session, verdict.job_id), _run_of(session, verdict.baseline_job_id)
     gates = list(whole_gates(plan))
     try:

@@ -74,9 +74,9 @@ def test_the_experiment_of_the_documentation_is_valid_and_has_every_combination(
 
 def test_the_schedules_of_the_documentation_are_valid() -> None:
     page = (ROOT / "docs" / "schedules-and-alerts.md").read_text()
-    nightly, delivery = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
-    assert ScheduleSpec.model_validate(nightly).name == "nightly"
-    watcher = ScheduleSpec.model_validate(delivery)
+    found = [ScheduleSpec.model_validate(tomllib.loads(text)) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
+    assert [spec.name for spec in found] == ["nightly", "nightly-gate", "judge-deliveries", "judge-upstream"]
+    watcher = found[2]
     assert isinstance(watcher.action, JobAction)
     assert job_of(watcher.action, sample_values(watcher.trigger)).name == "judge-delivery"
 

@@ -10,6 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from store.models.base import Base, Created, PrimaryId, ShortText
 from store.models.project import InProject
 
+OPEN = ("pending", "running")
+"""States of a verdict that is not decided yet."""
+
 
 class Suite(InProject, Base):
     """Benchmarks, a baseline and gates under a name; what is asked stands in its versions."""

@@ -4,11 +4,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
+from store import holders
 from store.errors import Conflict, Invalid, NotFound
 from store.ids import decode_id, encode_id
 from store.models.base import utc_now
 from store.models.job import Job
 from store.models.project import DEFAULT_PROJECT_ID
+from store.models.record import Checkpoint
+from store.models.run import Run
 from store.models.suite import Suite, SuiteEvaluation, Verdict
 from store.regression import request_verdict, retry_verdict
 from store.repositories.aliases import Aliases
@@ -17,10 +20,13 @@ from store.triggers import fire_due
 from store.verdicts import advance, conclude
 from tests.store.laboratory import BAD, GOOD, Laboratory, answers
 
+on_each_engine = pytest.mark.usefixtures("rig")
+"""For claims that depend on the engine; the others are made on SQLite alone."""
+
 
 @pytest.fixture
-def lab(rig):
-    return Laboratory(rig)
+def lab(request):
+    return Laboratory(request.getfixturevalue("rig" if "rig" in request.fixturenames else "sqlite_rig"))
 
 
 @pytest.fixture
@@ -44,6 +50,7 @@ def decided(lab, suite, checkpoint_id, told):
     return lab.verdict(verdict.id)
 
 
+@on_each_engine
 def test_a_worsened_checkpoint_is_flagged_and_a_good_one_passes(lab, champion):
     suite, good, bad = lab.suite(), lab.checkpoint(), lab.checkpoint()
     told = {champion: answers(GOOD), good: answers(0.92), bad: answers(BAD)}
@@ -85,6 +92,7 @@ def test_the_baseline_itself_passes(lab, champion):
     assert (verdict.outcome, verdict.job_id) == ("pass", verdict.baseline_job_id)
 
 
+@on_each_engine
 def test_several_at_once_ask_for_one_verdict(lab, champion):
     suite, checkpoint_id = lab.suite(), lab.checkpoint()
     found = []
@@ -116,6 +124,7 @@ def test_a_verdict_is_pending_then_running_then_decided(lab, champion):
     assert found.decided_at >= found.created_at
 
 
+@on_each_engine
 def test_several_reconcilers_decide_a_verdict_once(lab, champion):
     suite, checkpoint_id = lab.suite(), lab.checkpoint()
     lab.request(suite, checkpoint_id)
@@ -129,6 +138,7 @@ def test_several_reconcilers_decide_a_verdict_once(lab, champion):
     assert len(found) == 1
 
 
+@on_each_engine
 def test_a_failed_evaluation_is_an_error_that_can_be_tried_again(lab, champion):
     suite, checkpoint_id = lab.suite(), lab.checkpoint()
     verdict = lab.request(suite, checkpoint_id)
@@ -191,6 +201,7 @@ def test_an_example_that_one_eval_seed_failed_on_keeps_the_value_of_the_others(l
     assert (verdict.outcome, verdict.figures[0]["num_left_out"]) == ("pass", 0)
 
 
+@on_each_engine
 def test_a_change_of_the_plan_makes_a_version_and_verdicts_name_theirs(lab, champion):
     suite, checkpoint_id = lab.suite(), lab.checkpoint()
     first = lab.request(suite, checkpoint_id)
@@ -210,6 +221,7 @@ def test_a_suite_is_refused_where_its_baseline_does_not_exist(lab):
         lab.suite(baseline=encode_id("ckpt", decode_id("ckpt", "ckpt_" + "0" * 26)))
 
 
+@on_each_engine
 def test_two_suites_of_a_project_have_two_names(lab, champion):
     first = lab.suite()
     with pytest.raises(Conflict, match="nightly"):
@@ -245,10 +257,71 @@ def test_a_foreign_project_has_no_such_suite(lab, champion):
         )
 
 
+def held(lab, checkpoint_id):
+    with lab.database.read() as session:
+        return holders.of_checkpoints(session, [session.get_one(Checkpoint, checkpoint_id)]).get(checkpoint_id, [])
+
+
+@on_each_engine
+def test_an_open_verdict_and_a_suite_with_a_fixed_baseline_hold_checkpoints(lab):
+    base, checkpoint_id = lab.checkpoint(), lab.checkpoint()
+    name = encode_id("ckpt", base)
+    assert held(lab, base) == []
+    suite = lab.suite(baseline=name)
+    assert held(lab, base) == ["it is the baseline of the suite nightly"]
+    verdict = lab.request(suite, checkpoint_id)
+    reason = f"{encode_id('vrd', verdict.id)} is not decided yet"
+    assert reason in held(lab, checkpoint_id)
+    assert reason in held(lab, base)
+    lab.evaluate(dict.fromkeys((base, checkpoint_id), answers(GOOD)))
+    advance(lab.database)
+    assert held(lab, checkpoint_id) == []
+    with lab.database.write() as session:
+        Suites(session).archive(suite.id)
+    assert held(lab, base) == []
+
+
+def test_a_deleted_checkpoint_that_was_not_evaluated_is_an_error(lab, champion):
+    suite, checkpoint_id = lab.suite(), lab.checkpoint()
+    with lab.database.write() as session:
+        row = session.get_one(Checkpoint, checkpoint_id)
+        row.deleted_at, row.deleted_reason = utc_now(), "it expired"
+    verdict = lab.request(suite, checkpoint_id)
+    assert verdict.state == "error"
+    assert "it expired" in verdict.reason
+
+
+@on_each_engine
+def test_a_baseline_whose_completions_are_gone_is_evaluated_anew(lab, champion):
+    suite, first, second = lab.suite(), lab.checkpoint(), lab.checkpoint()
+    told = dict.fromkeys((champion, first, second), answers(GOOD))
+    before = decided(lab, suite, first, told)
+    open_one = lab.request(suite, second)
+    assert open_one.baseline_job_id == before.baseline_job_id
+    with lab.database.write() as session:
+        purge = update(Run).where(Run.job_id == before.baseline_job_id)
+        session.execute(purge.values(purged={"completions": "2026-01-01"}))
+    lab.evaluate(told)
+    advance(lab.database)
+    found = lab.verdict(open_one.id)
+    assert (found.state, found.reason) == (
+        "error",
+        "the completions of the baseline's evaluation were deleted by age",
+    )
+    with lab.database.write() as session:
+        again = retry_verdict(session, lab.rig.settings, open_one.id)
+    assert again.baseline_job_id != before.baseline_job_id
+    assert again.job_id == open_one.job_id
+    lab.evaluate(told)
+    advance(lab.database)
+    assert lab.verdict(open_one.id).outcome == "pass"
+
+
 class TestTriggers:
     def fire(self, lab):
         return fire_due(lab.database, lab.rig.settings)
 
+    @on_each_engine
     def test_new_checkpoints_that_meet_the_filter_are_judged_once(self, lab, champion):
         lab.suite(triggers={"checkpoints": {"kinds": ["sft"], "metadata": {"team": "a"}, "step_multiple": 10}})
         lab.checkpoint(metadata={"team": "b"})
@@ -275,6 +348,7 @@ class TestTriggers:
         lab.change(suite, level=0.01)
         assert self.fire(lab) == []
 
+    @on_each_engine
     def test_whatever_an_alias_comes_to_mean_is_judged(self, lab, champion):
         suite = lab.suite(triggers={"aliases": ["candidate"]})
         assert self.fire(lab) == []
@@ -287,6 +361,7 @@ class TestTriggers:
         lab.change(suite, level=0.01)
         assert len(self.fire(lab)) == 1
 
+    @on_each_engine
     def test_several_reconcilers_fire_each_once(self, lab, champion):
         lab.suite(triggers={"checkpoints": {}, "aliases": ["candidate"]})
         for _ in range(3):
@@ -309,6 +384,7 @@ class TestTriggers:
             Suites(session).archive(suite.id, is_archived=False)
         assert self.fire(lab) == []
 
+    @on_each_engine
     def test_the_scan_moves_on_and_finds_what_was_written_late(self, lab, champion):
         suite = lab.suite(triggers={"checkpoints": {}})
         long_ago = utc_now() - timedelta(hours=2)
@@ -324,6 +400,7 @@ class TestTriggers:
 
 
 class TestPromotion:
+    @on_each_engine
     def test_a_passing_checkpoint_gets_the_name_and_a_regressed_one_does_not(self, lab, champion):
         suite = lab.suite(promote={"alias": "champion"})
         good, bad = lab.checkpoint(), lab.checkpoint()
@@ -341,6 +418,7 @@ class TestPromotion:
         assert decided(lab, suite, better, told).promoted_alias == "best"
         assert lab.named("best") == better
 
+    @on_each_engine
     def test_an_older_checkpoint_never_replaces_a_newer_promotion(self, lab, champion):
         suite = lab.suite(promote={"alias": "production"})
         older, newer = lab.checkpoint(), lab.checkpoint()
@@ -364,6 +442,7 @@ class TestPromotion:
         assert lab.named("champion") == other
 
 
+@on_each_engine
 def test_history_counts_and_latest_follow_the_verdicts(lab, champion):
     suite, other = lab.suite(), lab.suite(name="weekly")
     older, newer = lab.checkpoint(), lab.checkpoint()
