@@ -14,7 +14,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint
 from store.models.run import Run
 from store.models.suite import OPEN, Verdict
-from store.regression import OPEN, request_verdict, resolve_checkpoint
+from store.regression import request_verdict, resolve_checkpoint
 from store.repositories.jobs import Experiments
 from store.repositories.suites import Suites
 from store.schedule_specs import AliasSelection, ExperimentAction, JobAction, SuiteAction, experiment_of, job_of

@@ -25,7 +25,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Completion, Result
 from store.models.run import Run
 from store.models.suite import OPEN, Verdict
-from store.regression import ENDED_BADLY, OPEN, is_of_use, tell_verdict
+from store.regression import ENDED_BADLY, is_of_use, tell_verdict
 from store.repositories.aliases import Aliases
 from store.repositories.suites import Suites, Verdicts
 from store.suite_specs import Plan, WholeGate, whole_gates
