@@ -162,16 +162,16 @@ def grader(settings: Settings) -> Finding:
 
 def hub(settings: Settings) -> Finding:
     """Whether models can be imported from the Hugging Face hub. Runs themselves never ask it."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        return skipped("HF_HUB_OFFLINE is set: `lco models import` takes what is in the local cache")
-    url = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    if settings.hub_offline:
+        return skipped("LCO_HUB_OFFLINE is set: models come from the workers' own caches")
+    url = settings.hub_url.rstrip("/")
     try:
         status = httpx2.get(f"{url}/api/models?limit=1", timeout=_HUB_SECONDS).status_code
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        cure = "set HF_ENDPOINT to a mirror, or HF_HUB_OFFLINE=1; models can be copied into `models/` by hand"
+        cure = "set LCO_HUB_URL to a mirror, or LCO_HUB_OFFLINE=true; models can be copied into `models/` by hand"
         return warning(f"{url} does not answer ({type(error).__name__})", cure)
     if status >= 400:
-        return warning(f"{url} answers {status}", "check HF_ENDPOINT and the proxy")
+        return warning(f"{url} answers {status}", "check LCO_HUB_URL and the proxy")
     return ok(f"{url} answers")
 
 

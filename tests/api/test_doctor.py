@@ -29,7 +29,7 @@ def test_a_sound_installation_has_nothing_broken(
     private: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LCO_DATA_DIR", str(private.data_dir))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LCO_HUB_OFFLINE", "true")
     assert cli.main(["doctor", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     states = {row["check"]: row["state"] for row in document["checks"]}
