@@ -22,7 +22,7 @@ from store.repositories.aliases import Aliases
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.metrics import Metrics
 from store.repositories.models import Models
-from store.repositories.runs import Runs
+from store.repositories.runs import RunDigest, Runs
 from store.states import TERMINAL, RunState, job_status
 
 WORKER_SILENCE = timedelta(seconds=30)
@@ -38,13 +38,13 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else max((end - start).total_seconds(), 0.0)
 
 
-def _progress(run: Run) -> schemas.Progress:
+def _progress(run: Run | RunDigest) -> schemas.Progress:
     return schemas.Progress(
         step=run.progress_step, total=run.progress_total, message=run.progress_message, updated_at=run.progress_at
     )
 
 
-def run_summary(run: Run, reasons: Mapping[UUID, str]) -> schemas.RunSummary:
+def run_summary(run: Run | RunDigest, reasons: Mapping[UUID, str]) -> schemas.RunSummary:
     """A run within its job.
 
     Args:
@@ -114,7 +114,7 @@ def jobs(session: Session, rows: Sequence[Job], *, is_spent_told: bool = False) 
     Args:
         is_spent_told: also of jobs without a budget.
     """
-    runs_of = Runs(session).of_jobs([row.id for row in rows])
+    runs_of = Runs(session).digests([row.id for row in rows])
     needs_of = Jobs(session).needs([row.id for row in rows])
     told = {row.id: [run.id for run in runs_of.get(row.id, [])] for row in rows if is_spent_told or row.budget}
     spent = spent_of(session, told)
@@ -129,7 +129,7 @@ def job(session: Session, identifier: UUID) -> schemas.JobRead:
 
 def _job(
     row: Job,
-    its_runs: Sequence[Run],
+    its_runs: Sequence[RunDigest],
     needs: Iterable[UUID],
     spent: schemas.SpentRead | None,
     reasons: Mapping[UUID, str],
@@ -170,7 +170,7 @@ def experiments(
     """
     jobs_of = Jobs(session).of_experiments([row.id for row in rows])
     job_ids = [job.id for jobs in jobs_of.values() for job in jobs]
-    runs_of = Runs(session).of_jobs(job_ids)
+    runs_of = Runs(session).digests(job_ids)
     needs_of = Jobs(session).needs(job_ids)
     told = {
         row.id: [run.id for job in jobs_of.get(row.id, []) for run in runs_of.get(job.id, [])]
@@ -190,7 +190,7 @@ def experiment(session: Session, identifier: UUID) -> schemas.ExperimentRead:
 def _experiment(
     row: Experiment,
     its_jobs: Sequence[Job],
-    runs_of: dict[UUID, list[Run]],
+    runs_of: dict[UUID, list[RunDigest]],
     needs_of: dict[UUID, list[UUID]],
     spent: schemas.SpentRead | None,
     reasons: Mapping[UUID, str],

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from store.budgets import reason_not_to_start
-from store.database import now_expression
+from store.database import database_time, now_expression
 from store.effects import settle, state_event
 from store.models.job import Job
 from store.models.run import Attempt, Run
@@ -44,6 +44,10 @@ class Claim:
     """Numbers of the attempts before this one, newest first: their directories may hold checkpoints."""
     pause_at_step: int | None = None
     """The step at which the run pauses by itself, as a trial of a search."""
+    traceparent: str | None = None
+    """Trace context of the request that submitted the run."""
+    waited_seconds: float = 0.0
+    """From when the run could be claimed to the claim."""
 
 
 def claim(
@@ -121,12 +125,23 @@ def _take(
             hint_at=None,
             version=Run.version + 1,
         )
-        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus, Run.pause_at_step)
+        .returning(
+            Run.project_id,
+            Run.job_id,
+            Run.attempt,
+            Run.kind,
+            Run.seed,
+            Run.num_gpus,
+            Run.pause_at_step,
+            Run.traceparent,
+            Run.available_at,
+        )
     )
     row = session.execute(take).one_or_none()
     if row is None:
         return None
     gpus = tuple(free_gpus[: row.num_gpus])
+    waited_seconds = max(0.0, (database_time(session) - row.available_at).total_seconds())
     earlier = select(Attempt.n).where(Attempt.run_id == run_id).order_by(Attempt.n.desc())
     earlier_attempts = tuple(session.scalars(earlier))
     session.execute(
@@ -137,6 +152,7 @@ def _take(
             dispatcher=dispatcher,
             host=clean_text(host, 128),
             gpus=list(gpus),
+            waited_seconds=waited_seconds,
             software=software(),
             started_at=moment,
         )
@@ -158,4 +174,6 @@ def _take(
         gpus=gpus,
         earlier_attempts=earlier_attempts,
         pause_at_step=row.pause_at_step,
+        traceparent=row.traceparent,
+        waited_seconds=waited_seconds,
     )
