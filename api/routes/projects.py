@@ -14,6 +14,7 @@ from api.bodies import Body, no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, PrincipalDep, TrailDep
 from api.errors import ApiError
+from api.failures import may_fail
 from api.idempotency import Once, OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -115,6 +116,7 @@ def list_projects(
 
 
 @router.post("", operation_id="projects.create", status_code=201, response_model=ProjectRead)
+@may_fail("operator_only", "name_taken")
 @requires("admin")
 def create(operator: OperatorDep, spec: Annotated[Any, Depends(Body(ProjectSpec))], once: OnceDep) -> Response:
     """Makes a project; API keys for it are made with `project`."""
@@ -140,6 +142,7 @@ def get(request: Request, database: DatabaseDep, principal: PrincipalDep, prj_id
 
 
 @router.patch("/{prj_id}", operation_id="projects.change", response_model=ProjectRead)
+@may_fail("operator_only", "name_taken")
 @requires("admin")
 def change(
     operator: OperatorDep,
@@ -172,6 +175,7 @@ def _archive(once: Once, prj_id: str, *, is_archived: bool) -> Response:
     response_model=ProjectRead,
     dependencies=[Depends(no_body)],
 )
+@may_fail("operator_only", "default_project")
 @requires("admin")
 def archive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     """Ends a project: nothing new is taken, what is there stays readable, what is queued goes on."""
@@ -184,6 +188,7 @@ def archive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     response_model=ProjectRead,
     dependencies=[Depends(no_body)],
 )
+@may_fail("operator_only")
 @requires("admin")
 def unarchive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     """Takes a project up again."""
