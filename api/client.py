@@ -19,6 +19,7 @@ from api.clients.projects import AsyncProjects, Projects
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
 from api.clients.rewards import AsyncRewards, Rewards
+from api.clients.searches import AsyncSearches, Searches
 from api.clients.storage import AsyncStorage, Storage
 from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
@@ -26,7 +27,7 @@ from api.transport import ApiFailure
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Storage, Results, Rewards, Access, Projects, Overview, Checks, Suites, Alerts):
+class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Projects, Overview, Checks, Suites, Alerts):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
@@ -36,6 +37,7 @@ class AsyncClient(
     AsyncStorage,
     AsyncResults,
     AsyncRewards,
+    AsyncSearches,
     AsyncAccess,
     AsyncProjects,
     AsyncOverview,

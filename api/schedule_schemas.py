@@ -17,8 +17,8 @@ class ScheduleFireRead(Wire):
     cause: Literal["due", "found", "manual"]
     due_at: datetime
     fired_at: datetime
-    outcome: Literal["submitted", "failed", "skipped", "known"]
-    """`known`: it was there before the watcher."""
+    outcome: Literal["submitted", "failed", "skipped", "known", "fetching"]
+    """`known`: it was there before the watcher. `fetching`: the model comes from the hub; what follows waits for it."""
     objects: list[str]
     """Ids of what was submitted."""
     message: str

@@ -76,6 +76,8 @@ class RunSummary(Wire):
     progress: Progress
     started_at: datetime | None
     finished_at: datetime | None
+    is_held: bool = False
+    """Paused by itself at the end of a rung of its search, which decides whether it goes on."""
     reused_run_id: str | None = None
     """The run whose output this one took over instead of running: completions, metrics and logs are there."""
 
@@ -141,6 +143,28 @@ class AttemptRead(Wire):
     ended_at: datetime | None
 
 
+class BudgetRead(Wire):
+    """What may be spent; null for no limit."""
+
+    wall_seconds: float | None = None
+    """Seconds that attempts may run, added up."""
+    tokens: int | None = None
+    """Tokens generated plus tokens trained on."""
+    judge_usd: float | None = None
+    """What judges may cost, in the currency of their `prices`."""
+
+
+class SpentRead(Wire):
+    """What was spent so far."""
+
+    wall_seconds: float
+    """Of attempts, open ones until now; waiting is not counted."""
+    tokens: float
+    """Generated plus trained on, as metrics and completions tell them."""
+    judge_usd: float
+    """As results tell it: an evaluation that still runs is not in it."""
+
+
 class JobRead(Wire):
     """What was submitted: one spec over a list of seeds."""
 
@@ -165,6 +189,10 @@ class JobRead(Wire):
     metadata: dict[str, str]
     spec: dict[str, Any]
     """The spec as submitted, with every default."""
+    budget: BudgetRead | None = None
+    """What each of its runs may spend."""
+    spent: SpentRead | None = None
+    """By all its runs; in lists only of a job with a budget."""
     version: int
     created_at: datetime
 
@@ -202,6 +230,10 @@ class ExperimentRead(Wire):
     """Runs that took over the output of an earlier one."""
     cloned_from: str | None = None
     """The experiment that this one is a changed copy of."""
+    budget: BudgetRead | None = None
+    """What all its runs together may spend."""
+    spent: SpentRead | None = None
+    """By all its runs; in lists only of an experiment with a budget."""
     metadata: dict[str, str]
     created_at: datetime
 

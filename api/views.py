@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from api import schemas, service_schemas
+from api.spending import budget, spent_of
 from store.ids import encode_id
 from store.models.base import utc_now
 from store.models.job import Experiment, Job
@@ -59,6 +60,7 @@ def run_summary(run: Run, reasons: Mapping[UUID, str]) -> schemas.RunSummary:
         progress=_progress(run),
         started_at=run.started_at,
         finished_at=run.finished_at,
+        is_held=run.is_held,
         reused_run_id=shown_id("run", run.reused_run_id),
     )
 
@@ -106,20 +108,32 @@ def _run(row: Run, job: Job, needs: Iterable[UUID], reasons: Mapping[UUID, str])
     )
 
 
-def jobs(session: Session, rows: Sequence[Job]) -> list[schemas.JobRead]:
-    """Jobs, each with its runs."""
+def jobs(session: Session, rows: Sequence[Job], *, is_spent_told: bool = False) -> list[schemas.JobRead]:
+    """Jobs, each with its runs.
+
+    Args:
+        is_spent_told: also of jobs without a budget.
+    """
     runs_of = Runs(session).of_jobs([row.id for row in rows])
     needs_of = Jobs(session).needs([row.id for row in rows])
     reasons = waits(session, [run for runs in runs_of.values() for run in runs])
-    return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, []), reasons) for row in rows]
+    told = {row.id: [run.id for run in runs_of.get(row.id, [])] for row in rows if is_spent_told or row.budget}
+    spent = spent_of(session, told)
+    return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, []), reasons, spent.get(row.id)) for row in rows]
 
 
 def job(session: Session, identifier: UUID) -> schemas.JobRead:
     """One job."""
-    return jobs(session, [Jobs(session).get(identifier)])[0]
+    return jobs(session, [Jobs(session).get(identifier)], is_spent_told=True)[0]
 
 
-def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID], reasons: Mapping[UUID, str]) -> schemas.JobRead:
+def _job(
+    row: Job,
+    its_runs: Sequence[Run],
+    needs: Iterable[UUID],
+    reasons: Mapping[UUID, str],
+    spent: schemas.SpentRead | None,
+) -> schemas.JobRead:
     moments = [run.progress_at for run in its_runs if run.progress_at is not None]
     return schemas.JobRead(
         id=encode_id("job", row.id),
@@ -139,24 +153,38 @@ def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID], reasons: Mapp
         ),
         metadata=row.details,
         spec=row.spec,
+        budget=budget(row.budget),
+        spent=spent,
         version=row.version,
         created_at=row.created_at,
     )
 
 
-def experiments(session: Session, rows: Sequence[Experiment]) -> list[schemas.ExperimentRead]:
-    """Experiments, each with its graph of jobs and their live states."""
+def experiments(
+    session: Session, rows: Sequence[Experiment], *, is_spent_told: bool = False
+) -> list[schemas.ExperimentRead]:
+    """Experiments, each with its graph of jobs and their live states.
+
+    Args:
+        is_spent_told: also of experiments without a budget.
+    """
     jobs_of = Jobs(session).of_experiments([row.id for row in rows])
     job_ids = [job.id for jobs in jobs_of.values() for job in jobs]
     runs_of = Runs(session).of_jobs(job_ids)
     needs_of = Jobs(session).needs(job_ids)
     reasons = waits(session, [run for runs in runs_of.values() for run in runs])
-    return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of, reasons) for row in rows]
+    told = {
+        row.id: [run.id for job in jobs_of.get(row.id, []) for run in runs_of.get(job.id, [])]
+        for row in rows
+        if is_spent_told or row.budget
+    }
+    spent = spent_of(session, told)
+    return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of, reasons, spent.get(row.id)) for row in rows]
 
 
 def experiment(session: Session, identifier: UUID) -> schemas.ExperimentRead:
     """One experiment."""
-    return experiments(session, [Experiments(session).get(identifier)])[0]
+    return experiments(session, [Experiments(session).get(identifier)], is_spent_told=True)[0]
 
 
 def _experiment(
@@ -165,14 +193,17 @@ def _experiment(
     runs_of: dict[UUID, list[Run]],
     needs_of: dict[UUID, list[UUID]],
     reasons: Mapping[UUID, str],
+    spent: schemas.SpentRead | None,
 ) -> schemas.ExperimentRead:
     names = {job.id: job.name for job in its_jobs}
-    states = [run.state for job in its_jobs for run in runs_of.get(job.id, [])]
+    its_runs = [run for job in its_jobs for run in runs_of.get(job.id, [])]
+    states = [run.state for run in its_runs]
+    counted = [run.state for run in its_runs if not run.is_passed_over]
     return schemas.ExperimentRead(
         id=encode_id("exp", row.id),
         name=row.name,
         description=row.description,
-        status=job_status(states),
+        status=job_status(counted or states),
         num_runs=len(states),
         num_finished=sum(state in TERMINAL for state in states),
         num_failed=sum(state in {RunState.FAILED, RunState.QUARANTINED} for state in states),
@@ -190,6 +221,8 @@ def _experiment(
         ],
         num_reused=sum(run.reused_run_id is not None for job in its_jobs for run in runs_of.get(job.id, [])),
         cloned_from=shown_id("exp", row.cloned_from),
+        budget=budget(row.budget),
+        spent=spent,
         metadata=row.details,
         created_at=row.created_at,
     )

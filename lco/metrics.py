@@ -279,6 +279,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "train/reward_relevance",
         "train/reward_factuality",
         "train/reward_completeness",
+        "train/num_unrewarded",
         "train/zero_std_groups",
     ),
     "Policy": (

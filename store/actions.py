@@ -1,6 +1,5 @@
 """What a schedule does when it fires: it submits a job or an experiment, or asks a suite for verdicts."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
@@ -8,6 +7,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from store.confinement import project_of
+from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id
 from store.models.job import Job
 from store.models.record import Checkpoint
@@ -15,8 +16,10 @@ from store.models.run import Run
 from store.models.suite import OPEN, Verdict
 from store.regression import request_verdict, resolve_checkpoint
 from store.repositories.jobs import Experiments
+from store.repositories.suites import Suites
 from store.schedule_specs import AliasSelection, ExperimentAction, JobAction, SuiteAction, experiment_of, job_of
 from store.settings import Settings
+from store.sources import GIVES
 from store.states import TERMINAL
 from store.submission import submit_experiment, submit_job
 
@@ -41,51 +44,62 @@ def perform(
     if isinstance(action, ExperimentAction):
         spec, document = experiment_of(action, values)
         return [encode_id("exp", submit_experiment(session, spec, settings, document=document).id)]
-    return ask_suite(session, settings, action, checkpoint_id, cause, project_id)
-
-
-def ask_suite(
-    session: Session, settings: Settings, action: SuiteAction, checkpoint_id: UUID | None, cause: str, project_id: UUID
-) -> list[str]:
-    """Asks a suite for its verdicts on the action's checkpoints; their ids, as they are shown.
-
-    Args:
-        checkpoint_id: what a watcher found.
-
-    Raises:
-        StoreError, ValueError: there is no such suite, or nothing to judge.
-    """
-    chosen = _chosen(session, action, checkpoint_id, project_id)
-    if not chosen:
-        raise ValueError("no published model meets what the action says")
     suite_id = decode_id("suite", action.suite)
     verdicts = [
         request_verdict(session, settings, suite_id=suite_id, checkpoint_id=one, cause=cause, project_id=project_id)
-        for one in chosen
+        for one in _chosen(session, action, checkpoint_id)
     ]
     return [encode_id("vrd", verdict.id) for verdict in verdicts]
 
 
-def _chosen(session: Session, action: SuiteAction, checkpoint_id: UUID | None, project_id: UUID) -> list[UUID]:
-    wanted = action.checkpoints
-    if wanted is None:
-        if checkpoint_id is None:
-            raise ValueError("the model that was found is no checkpoint of the platform: a job can evaluate it")
-        return [checkpoint_id]
-    if isinstance(wanted, AliasSelection):
-        return [resolve_checkpoint(session, f"alias:{wanted.alias}")]
+def _chosen(session: Session, action: SuiteAction, found: UUID | None) -> list[UUID]:
+    """The checkpoints that an action means now, in the session's project.
+
+    Raises:
+        NotFound: no checkpoint has the alias.
+        Invalid: there is none that meets the filter.
+    """
+    chosen = action.checkpoints
+    if isinstance(chosen, AliasSelection):
+        return [resolve_checkpoint(session, f"alias:{chosen.alias}")]
+    if chosen is None:
+        if found is None:
+            raise Invalid("/checkpoints", "only a watcher finds some by itself")
+        return [found]
+    kinds = [kind for kind, gives in GIVES.items() if "model" in gives]
     query = (
-        select(Checkpoint.id, Job.details)
+        select(Checkpoint.id)
         .join(Run, Run.id == Checkpoint.run_id)
         .join(Job, Job.id == Run.job_id)
-        .where(Checkpoint.kind == "model", Checkpoint.project_id == project_id, Checkpoint.deleted_at.is_(None))
-        .order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
+        .where(
+            Checkpoint.project_id == project_of(session),
+            Checkpoint.kind == "model",
+            Checkpoint.deleted_at.is_(None),
+            Job.kind.in_(kinds),
+        )
     )
-    if wanted.job is not None:
-        query = query.where(Job.name == wanted.job)
-    labels = wanted.metadata.items()
-    found = (row.id for row in session.execute(query) if all(row.details.get(key) == value for key, value in labels))
-    return list(itertools.islice(found, wanted.newest))[::-1]
+    if chosen.job is not None:
+        query = query.where(Job.name == chosen.job)
+    for key, text in chosen.metadata.items():
+        query = query.where(Job.details[key].as_string() == text)
+    identifiers = list(session.scalars(query.order_by(Checkpoint.id.desc()).limit(chosen.newest)))[::-1]
+    if not identifiers:
+        raise Invalid("/checkpoints", "there is no published model that meets the filter")
+    return identifiers
+
+
+def check_suite(session: Session, action: JobAction | ExperimentAction | SuiteAction) -> None:
+    """Refuses an action that names a suite which the session's project does not have.
+
+    Raises:
+        Invalid: names the field.
+    """
+    if not isinstance(action, SuiteAction):
+        return
+    try:
+        Suites(session).get(decode_id("suite", action.suite))
+    except (NotFound, ValueError):
+        raise Invalid("/action/suite", "there is no such suite") from None
 
 
 def active_objects(session: Session, objects: Iterable[Any]) -> list[str]:
@@ -93,12 +107,11 @@ def active_objects(session: Session, objects: Iterable[Any]) -> list[str]:
     found = []
     for name in objects:
         prefix = str(name).partition("_")[0]
-        status: str | None
-        if prefix == "vrd":
-            state = session.scalar(select(Verdict.state).where(Verdict.id == decode_id("vrd", name)))
-            status = state if state in OPEN else None
-        elif prefix == "job":
+        if prefix == "job":
             status = session.scalar(select(Job.status).where(Job.id == decode_id("job", name)))
+        elif prefix == "vrd":
+            is_open = select(Verdict.id).where(Verdict.id == decode_id("vrd", name), Verdict.state.in_(OPEN))
+            status = None if session.scalar(is_open) is None else "running"
         else:
             identifier = decode_id("exp", name)
             status = Experiments(session).statuses([identifier]).get(identifier)

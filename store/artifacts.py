@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lco.manifest import MANIFEST, read_manifest
+from store.budgets import capped
 from store.claims import Claim
 from store.confinement import confine
 from store.errors import Invalid, NotFound
@@ -386,4 +387,4 @@ def resolved_config(session: Session, settings: Settings, claim: Claim) -> dict[
         except (ValueError, NotFound) as error:
             raise Invalid("/config/" + "/".join(reference.pointer), str(error)) from error
         replaced(document, reference.pointer, str(path))
-    return document
+    return capped(session, document, spec, claim.job_id)

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from store.budgets import reason_not_to_start
 from store.database import now_expression
 from store.effects import settle, state_event
 from store.models.job import Job
@@ -41,6 +42,8 @@ class Claim:
     """Indices of the GPUs that it takes from the worker."""
     earlier_attempts: tuple[int, ...]
     """Numbers of the attempts before this one, newest first: their directories may hold checkpoints."""
+    pause_at_step: int | None = None
+    """The step at which the run pauses by itself, as a trial of a search."""
 
 
 def claim(
@@ -77,16 +80,20 @@ def claim(
 
 
 def _in_order(session: Session, line: Line, offered: set[str]) -> Iterator[Any]:
-    """Runs whose labels a worker offers: the heads of the line, then the whole line where one of them was no use."""
+    """Runs that a worker can start: the heads of the line, then the whole line where one of them was no use."""
+
+    def can_start(run: Any) -> bool:
+        return offered.issuperset(run.labels) and not reason_not_to_start(session, run.id)
+
     heads = session.execute(line.heads()).all()
     for run in heads:
-        if not offered.issuperset(run.labels):
+        if not can_start(run):
             break
         yield run
     offset = 0
     while heads:
         candidates = session.execute(line.all().limit(_WINDOW).offset(offset)).all()
-        yield from (run for run in candidates if offered.issuperset(run.labels))
+        yield from (run for run in candidates if can_start(run))
         if len(candidates) < _WINDOW:
             return
         offset += _WINDOW
@@ -116,7 +123,7 @@ def _take(
             hint_at=None,
             version=Run.version + 1,
         )
-        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus)
+        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus, Run.pause_at_step)
     )
     row = session.execute(take).one_or_none()
     if row is None:
@@ -152,4 +159,5 @@ def _take(
         spec=job.spec,
         gpus=gpus,
         earlier_attempts=earlier_attempts,
+        pause_at_step=row.pause_at_step,
     )

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.claims import Claim
@@ -25,6 +24,7 @@ from store.quotas import record_spending
 from store.rows import CheckpointRow, Collected, RolloutRow
 from store.states import LIVE, Decision, Desired, Outcome, RunState
 from store.text import clean_json, clean_text, finite_or_none
+from store.upserts import upsert
 
 _MAX_KEY_CHARACTERS = 128
 
@@ -114,7 +114,7 @@ def append_metrics(session: Session, claim: Claim, rows: Iterable[tuple[int, Map
             values[name, step] = latest[name] = finite_or_none(value)
     if not values:
         return desired
-    statement = _upsert(session, Metric, ["run_id", "key", "step"], ["value", "attempt"])
+    statement = upsert(session, Metric, ["run_id", "key", "step"], ["value", "attempt"])
     session.execute(
         statement,
         [
@@ -147,7 +147,7 @@ def append_rollouts(session: Session, claim: Claim, rows: Iterable[RolloutRow]) 
             value["prompt_id"] = value["prompt_id"][:_MAX_KEY_CHARACTERS]
         key = ["run_id", "iteration", "position"]
         changed = [name for name in values[0] if name not in key]
-        session.execute(_upsert(session, Rollout, key, changed), values)
+        session.execute(upsert(session, Rollout, key, changed), values)
     return desired
 
 
@@ -155,7 +155,7 @@ def append_log(session: Session, claim: Claim, chunk: int, text: str) -> Desired
     """Writes a piece of the attempt's output. `chunk` counts from 0 in the worker: a repeated write changes nothing."""
     desired = _guarded(session, claim)
     session.execute(
-        _upsert(session, LogChunk, ["run_id", "attempt", "chunk"], []),
+        upsert(session, LogChunk, ["run_id", "attempt", "chunk"], []),
         {
             "run_id": claim.run_id,
             "attempt": claim.attempt,
@@ -180,7 +180,7 @@ def record_checkpoint(session: Session, claim: Claim, row: CheckpointRow) -> Des
         "manifest_sha256": row.manifest_sha256,
         "size_bytes": row.size_bytes,
     }
-    statement = _upsert(session, Checkpoint, ["run_id", "attempt", "kind", "step"], [], values)
+    statement = upsert(session, Checkpoint, ["run_id", "attempt", "kind", "step"], [], values)
     if session.execute(statement.returning(Checkpoint.id)).scalar_one_or_none() is not None:
         add = Happening(
             job_id=claim.job_id,
@@ -265,18 +265,3 @@ def finish(
         )
     settle(session, happenings)
     return decision
-
-
-def _upsert(
-    session: Session, table: Any, key: list[str], changed: list[str], values: Mapping[str, Any] | None = None
-) -> Any:
-    """INSERT that overwrites `changed` of an existing row, or leaves it alone; both dialects have the same words."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
-    if values is not None:
-        statement = statement.values(**values)
-    if not changed:
-        return statement.on_conflict_do_nothing(index_elements=key)
-    return statement.on_conflict_do_update(
-        index_elements=key, set_={name: statement.excluded[name] for name in changed}
-    )

@@ -3,7 +3,7 @@ once, however many look at the clock. The clock is the database's.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -92,12 +92,9 @@ def fire(
     cause: str,
     *,
     due_at: datetime | None = None,
-    values: dict[str, str] | None = None,
-    checkpoint_id: UUID | None = None,
     note: str = "",
     skip: str = "",
     refusal: str = "",
-    is_known: bool = False,
 ) -> ScheduleFire | None:
     """Does what a schedule is for, once for a key; None where it was done before. The caller holds the schedule's row.
 
@@ -106,34 +103,69 @@ def fire(
     Args:
         cause: `due`, `found` or `manual`.
         due_at: None for now.
-        values: what a watcher found, for the action's placeholders.
-        checkpoint_id: the found model's weights, where they are known.
         note: kept with the fire.
         skip: why nothing is submitted; empty to submit.
         refusal: why it failed already; empty where it did not.
-        is_known: it was there before the watcher: it is written down, and nothing done.
     """
+    if not begin_fire(session, schedule, key, cause, "submitted", due_at=due_at, message=note):
+        return None
+    if not skip and not refusal and schedule.concurrency == "forbid":
+        skip = _still_active(session, schedule.id)
+    return finish_fire(session, settings, schedule, key, note=note, skip=skip, refusal=refusal)
+
+
+def begin_fire(
+    session: Session,
+    schedule: Schedule,
+    key: str,
+    cause: str,
+    outcome: str,
+    *,
+    due_at: datetime | None = None,
+    objects: Sequence[str] = (),
+    message: str = "",
+) -> bool:
+    """Writes a fire down, unless there is one of this key: whether it is new."""
     confine(session, schedule.project_id)
     moment = database_time(session)
     row = {
         "schedule_id": schedule.id,
-        "key": key[:255],
+        "key": key,
         "id": new_id(),
         "cause": cause,
         "due_at": due_at or moment,
         "fired_at": moment,
-        "outcome": "submitted",
-        "objects": [],
-        "message": note,
+        "outcome": outcome,
+        "objects": list(objects),
+        "message": clean_text(message, _MAX_MESSAGE),
     }
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     take = dialect.insert(ScheduleFire).values(**row).on_conflict_do_nothing().returning(ScheduleFire.id)
-    if session.execute(take).scalar_one_or_none() is None:
-        return None
+    return session.execute(take).scalar_one_or_none() is not None
+
+
+def finish_fire(
+    session: Session,
+    settings: Settings,
+    schedule: Schedule,
+    key: str,
+    *,
+    values: dict[str, str] | None = None,
+    checkpoint_id: UUID | None = None,
+    note: str = "",
+    skip: str = "",
+    refusal: str = "",
+) -> ScheduleFire:
+    """Does what a schedule is for, for a fire that was begun, and writes down what came of it.
+
+    Args:
+        values: what a watcher found, for the action's placeholders.
+        checkpoint_id: the found model's weights.
+    """
+    confine(session, schedule.project_id)
+    found = session.get_one(ScheduleFire, (schedule.id, key), populate_existing=True)
     objects: list[str] = []
-    if not skip and not refusal and schedule.concurrency == "forbid" and cause != "found":
-        skip = _still_active(session, schedule.id)
-    if not skip and not refusal and not is_known:
+    if not skip and not refusal:
         try:
             with session.begin_nested():
                 objects = perform(
@@ -147,17 +179,14 @@ def fire(
                 )
         except (StoreError, ValueError) as error:
             refusal = told(error)
-    outcome = "known" if is_known else "failed" if refusal else "skipped" if skip else "submitted"
-    message = clean_text("; ".join(part for part in (refusal or skip, note) if part), _MAX_MESSAGE)
-    session.execute(
-        update(ScheduleFire)
-        .where(ScheduleFire.schedule_id == schedule.id, ScheduleFire.key == row["key"])
-        .values(outcome=outcome, objects=objects, message=message)
-    )
+    found.outcome = "failed" if refusal else "skipped" if skip else "submitted"
+    found.message = clean_text("; ".join(part for part in (refusal or skip, note) if part), _MAX_MESSAGE)
+    found.objects = objects
+    session.flush()
     if refusal:
-        data = {"name": schedule.name, "due_at": row["due_at"].isoformat(), "error": message}  # type: ignore[attr-defined]
+        data = {"name": schedule.name, "due_at": found.due_at.isoformat(), "error": found.message}
         publish(session, "schedule.failed", encode_id("sch", schedule.id), data, schedule.project_id)
-    return session.get_one(ScheduleFire, (schedule.id, row["key"]), populate_existing=True)
+    return found
 
 
 def _still_active(session: Session, schedule_id: UUID) -> str:

@@ -14,6 +14,7 @@ from store.artifacts import (
     refuse_deleted_output,
     resolve_reference,
 )
+from store.budgets import priced_endpoints
 from store.database import database_time
 from store.disk import refuse_when_full
 from store.effects import Happening, announce_experiment, settle, state_event
@@ -27,6 +28,7 @@ from store.naming import check_data, settled
 from store.quotas import admit, admit_spending
 from store.reuse import content_hash, copy_results, finished_run
 from store.reward_trials import check_functions
+from store.search import begin
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
@@ -69,7 +71,7 @@ def submit_experiment(
         cloned_from: the experiment that this one is a changed copy of.
 
     Raises:
-        Invalid, Conflict: as for `submit_job`.
+        Invalid, Conflict: as for `submit_job`; or a search cannot compare its jobs.
     """
     admit(session)
     refuse_when_full(settings)
@@ -80,6 +82,7 @@ def submit_experiment(
         description=spec.description,
         document=document,
         details=dict(spec.metadata),
+        budget=None if spec.budget is None else spec.budget.model_dump(mode="json"),
         cloned_from=cloned_from,
         created_at=database_time(session),
     )
@@ -98,6 +101,7 @@ def submit_experiment(
             pointer=pointer,
             is_reused=spec.reuse,
         )
+    begin(session, experiment, spec, siblings)
     announce_experiment(session, experiment.id)
     return experiment
 
@@ -118,6 +122,8 @@ def _submit(
     method = method_of(spec)
     spec = settled(session, spec, pointer)
     check_endpoints(settings, spec.config, f"{pointer}/config")
+    if spec.budget is not None and spec.budget.judge_usd is not None and not priced_endpoints(spec.config):
+        raise Invalid(f"{pointer}/budget/judge_usd", "no endpoint of the job has `prices`: what it costs is not known")
     check_functions(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
@@ -139,6 +145,7 @@ def _submit(
         method=method,
         spec=document_of(spec),
         details=dict(spec.metadata),
+        budget=None if spec.budget is None else spec.budget.model_dump(mode="json"),
         created_at=moment,
     )
     session.add(job)

@@ -165,6 +165,7 @@ class SupervisedAttempt:
             gpus=tuple(self._claim.gpus),
             num_processes=Resources.model_validate(self._claim.spec.get("resources", {})).num_processes,
             keys=key_variables(self._settings, spec_of(self._claim.spec).config),
+            pause_at_step=self._claim.pause_at_step,
             variables=self._kinds[self._claim.kind].variables(self._settings),
             mark=self._name,
         )

@@ -39,6 +39,8 @@ class Command:
     """Processes that share the work; more than one are started under torchrun."""
     keys: tuple[str, ...] = ()
     """Variables of the supervisor's environment, beside the allow-list, that hold the keys it may use."""
+    pause_at_step: int | None = None
+    """The step after which it checkpoints and stops, to be looked at; None to run through."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further variables, which win over those of the supervisor's environment."""
     mark: str
@@ -48,9 +50,10 @@ class Command:
         """The command line that a person would type."""
         ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.num_processes)]
         resume = ["--resume-from", *map(str, self.resume_from)] if self.resume_from else []
+        pause = ["--pause-at-step", str(self.pause_at_step)] if self.pause_at_step is not None else []
         return [
             sys.executable, *(ranks if self.num_processes > 1 else []),
-            "-m", self.module, str(self.config), str(self.directory), *resume,
+            "-m", self.module, str(self.config), str(self.directory), *pause, *resume,
         ]  # fmt: skip
 
     def environment(self, parent_descriptor: int, outer: Mapping[str, str]) -> dict[str, str]:

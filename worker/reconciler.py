@@ -1,5 +1,5 @@
-"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up; and fires
-what is due.
+"""Repairs what crashed and decides what is due: rings for queued runs, takes back runs of silent workers, ends
+back-offs, spent budgets and the rungs of searches, cleans up; and fires what is due.
 
 Safe to run twice, in any process: every step is a compare-and-set, and silence is measured by this process's own clock.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from store.budgets import enforce
 from store.database import Database
 from store.deliveries import prune
 from store.doorbell import due_for_ring, mark_rung, ring
@@ -19,6 +20,7 @@ from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
 from store.repositories.workers import Workers
 from store.schedules import fire_schedules
+from store.search import advance_searches
 from store.settings import Settings
 from store.triggers import fire_due
 from store.verdicts import advance
@@ -50,6 +52,9 @@ class Reconciler:
                 self._reap()
                 with self._database.write() as session:
                     promote_waiting(session)
+                self._enforce_budgets()
+                with self._database.write() as session:
+                    advance_searches(session)
                 fire_schedules(self._database, self._settings)
                 self._judge()
                 self.ring_queued()
@@ -84,6 +89,12 @@ class Reconciler:
             reaped = reap(session, self._watch, self._settings.max_infra_failures)
         for run_id in reaped:
             logger.warning("%s: its worker fell silent", encode_id("run", run_id))
+
+    def _enforce_budgets(self) -> None:
+        with self._database.write() as session:
+            ended = enforce(session)
+        for run_id in ended:
+            logger.info("%s: its budget is spent", encode_id("run", run_id))
 
     def _clean_up(self) -> None:
         if self._clock() < self._clean_up_at:

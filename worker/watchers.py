@@ -1,5 +1,5 @@
-"""Watchers look for new models: below the models root, and at a hub. Looking is outside any transaction; each new thing
-acts once, by the primary key of its fire, whoever looks.
+"""Watchers look for new models: below the models root, and at a hub. What is new is registered, and acts once, by the
+primary key of its fire, whoever looks. Looking, hashing and asking are outside any transaction.
 """
 
 import json
@@ -8,7 +8,6 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,35 +16,34 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from lco.hub_config import ImportConfig
 from lco.manifest import MANIFEST
-from store.database import Database
+from store.confinement import confine
+from store.database import Database, database_time
+from store.errors import Invalid, StoreError
 from store.ids import encode_id
+from store.models.registry import Model
 from store.models.schedule import Schedule, ScheduleFire
+from store.registration import hash_local, register_hub, register_local
+from store.repositories.models import Models
 from store.schedule_specs import TRIGGER, DirectoryTrigger, HubTrigger
-from store.schedules import claim_look, due_looks, fire, is_active, lock_schedule
+from store.schedules import begin_fire, claim_look, due_looks, finish_fire, is_active, lock_schedule, told
 from store.settings import Settings
 from store.text import clean_text
+from worker.hub import HubFailed, commit_of
 
 LOOK_SECONDS = 1.0
 """Time between two looks at which watchers are due."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LONGEST_HEADER = 100_000_000
+_SOON_SECONDS = 5.0
+"""Time to the next look while a model is fetched."""
 
 logger = logging.getLogger(__name__)
 
 
 class LookFailed(Exception):
     """A watcher could not look; the text says why, for a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Something that is there."""
-
-    key: str
-    """What it acts once under."""
-    values: dict[str, str]
-    """What the action's placeholders become."""
 
 
 class Watchers:
@@ -75,16 +73,29 @@ class Watchers:
                 if not claim_look(session, schedule.id, schedule.next_due_at, poll):
                     continue
             try:
-                found = self._look(trigger)
-            except LookFailed as reason:
+                keys = self._look(trigger)
+            except (LookFailed, HubFailed) as reason:
                 self._note(schedule, str(reason))
-                continue
-            self._act(schedule, trigger, found)
+                keys = []
+            else:
+                keys = self._new(schedule, trigger, keys)
+            for key in keys:
+                if isinstance(trigger, HubTrigger):
+                    self._fetch(schedule, trigger, key)
+                elif not self._take(schedule, key):
+                    break
+            if isinstance(trigger, HubTrigger):
+                self._go_on(schedule)
 
-    def _look(self, trigger: DirectoryTrigger | HubTrigger) -> list[Found]:
-        if isinstance(trigger, HubTrigger):
-            raise LookFailed("hubs are not here yet")
-        return models_below(self._settings.models, trigger, self._clock())
+    def _look(self, trigger: DirectoryTrigger | HubTrigger) -> list[str]:
+        """What is there now: names below the models root, or the one commit of the revision."""
+        if isinstance(trigger, DirectoryTrigger):
+            return models_below(self._settings.models, trigger, self._clock())
+        if self._settings.hub_offline:
+            raise LookFailed("LCO_HUB_OFFLINE is set: no hub is asked")
+        token = os.environ.get(self._settings.hub_token_variable, "")
+        commit = commit_of(self._settings.hub_url, trigger.repository, trigger.revision, token)
+        return [f"{trigger.repository}@{commit}"]
 
     def _note(self, schedule: Schedule, reason: str) -> None:
         logger.warning("%s: %s", encode_id("sch", schedule.id), reason)
@@ -92,24 +103,22 @@ class Watchers:
             if (row := lock_schedule(session, schedule.id)) is not None:
                 row.last_error = clean_text(reason, 500)
 
-    def _act(self, seen: Schedule, trigger: DirectoryTrigger | HubTrigger, found: list[Found]) -> None:
-        """Fires for what is new; what was there before the watcher is written down as known."""
+    def _new(self, seen: Schedule, trigger: DirectoryTrigger | HubTrigger, keys: list[str]) -> list[str]:
+        """Those that no fire is of yet; what was there before the watcher is written down as known."""
         with self._database.write() as session:
             schedule = self._same(session, seen)
             if schedule is None:
-                return
-            new = [thing for thing in found if thing.key not in _known(session, schedule)]
+                return []
+            known = select(ScheduleFire.key).where(
+                ScheduleFire.schedule_id == schedule.id, ScheduleFire.cause == "found"
+            )
+            new = sorted(set(keys) - set(session.scalars(known)))
             if not schedule.has_looked and not trigger.include_existing:
-                for thing in new:
-                    fire(session, self._settings, schedule, thing.key, "found", is_known=True)
+                for key in new:
+                    begin_fire(session, schedule, key, "found", "known")
                 new = []
             schedule.has_looked, schedule.last_error = True, ""
-        for thing in new:
-            with self._database.write() as session:
-                schedule = self._same(session, seen)
-                if schedule is None or (schedule.concurrency == "forbid" and is_active(session, schedule.id)):
-                    return  # the next look finds it again
-                fire(session, self._settings, schedule, thing.key, "found", values=thing.values)
+        return new
 
     def _same(self, session: Session, seen: Schedule) -> Schedule | None:
         """The schedule, held; None where it was changed, suspended or removed while this process looked."""
@@ -117,13 +126,91 @@ class Watchers:
         is_same = schedule is not None and schedule.trigger == seen.trigger and not schedule.is_suspended
         return schedule if is_same else None
 
+    def _take(self, seen: Schedule, name: str) -> bool:
+        """Registers a model below the models root and does what follows; False to leave it for the next look."""
+        files = refusal = None
+        with self._database.confined(seen.project_id).read() as session:
+            is_registered = Models(session).named(name) is not None
+            if seen.concurrency == "forbid" and is_active(session, seen.id):
+                return False
+        if not is_registered:
+            try:
+                files = hash_local(self._settings, name)  # it reads every byte: outside the transaction
+            except Invalid as error:
+                refusal = error.message
+        with self._database.write() as session:
+            schedule = self._same(session, seen)
+            if schedule is None or not begin_fire(session, schedule, name, "found", "submitted"):
+                return True
+            model = Models(session).named(name)
+            if model is None and files is not None:
+                model = register_local(session, name, files)
+            self._finish(session, schedule, name, model, name, refusal)
+        return True
 
-def _known(session: Session, schedule: Schedule) -> set[str]:
-    query = select(ScheduleFire.key).where(ScheduleFire.schedule_id == schedule.id, ScheduleFire.cause == "found")
-    return set(session.scalars(query))
+    def _fetch(self, seen: Schedule, trigger: HubTrigger, key: str) -> None:
+        """Registers a commit, which a job fetches; its fire goes on when it is there."""
+        commit = key.rpartition("@")[2]
+        name = model_name(trigger.repository, commit)
+        with self._database.write() as session:
+            schedule = self._same(session, seen)
+            if schedule is None or not begin_fire(session, schedule, key, "found", "fetching", message=f"as {name}"):
+                return
+            try:
+                with session.begin_nested():
+                    if Models(session).named(name) is None:
+                        register_hub(
+                            session, self._settings, name, ImportConfig(hub_id=trigger.repository, revision=commit)
+                        )
+            except StoreError as error:
+                finish_fire(session, self._settings, schedule, key, refusal=told(error))
+
+    def _go_on(self, seen: Schedule) -> None:
+        """Does what follows for fetched models; while some are fetched, the next look comes soon."""
+        with self._database.write() as session:
+            schedule = self._same(session, seen)
+            if schedule is None:
+                return
+            waiting = select(ScheduleFire.key).where(
+                ScheduleFire.schedule_id == schedule.id, ScheduleFire.outcome == "fetching"
+            )
+            keys = list(session.scalars(waiting.order_by(ScheduleFire.id)))
+            confine(session, schedule.project_id)
+            for key in keys:
+                name = model_name(*key.rsplit("@", 1))
+                model = Models(session).named(name)
+                state = "failed" if model is None else Models(session).states([model])[model.id].state
+                if state == "fetching" or (schedule.concurrency == "forbid" and is_active(session, schedule.id)):
+                    soon = database_time(session) + timedelta(seconds=_SOON_SECONDS)
+                    schedule.next_due_at = min(schedule.next_due_at or soon, soon)
+                    return
+                refusal = "the model could not be fetched; its job says why" if state == "failed" else None
+                self._finish(session, schedule, key, model, name, refusal)
+
+    def _finish(
+        self, session: Session, schedule: Schedule, key: str, model: Model | None, name: str, refusal: str | None
+    ) -> None:
+        """What follows for a registered model."""
+        weights = None if model is None else Models(session).states([model])[model.id].checkpoint
+        revision = "" if model is None else model.revision
+        finish_fire(
+            session,
+            self._settings,
+            schedule,
+            key,
+            values={"model": f"model:{name}", "name": name, "revision": revision},
+            checkpoint_id=None if weights is None else weights.id,
+            note=f"as model:{name}",
+            refusal=refusal or "",
+        )
 
 
-def models_below(root: Path, trigger: DirectoryTrigger, now: float) -> list[Found]:
+def model_name(repository: str, commit: str) -> str:
+    """The name under which a commit of a repository is registered: `small-model-0123456789ab`."""
+    return f"{repository.rpartition('/')[2]}-{commit[:12]}"
+
+
+def models_below(root: Path, trigger: DirectoryTrigger, now: float) -> list[str]:
     """The whole models below the models root, by name.
 
     Args:
@@ -139,11 +226,7 @@ def models_below(root: Path, trigger: DirectoryTrigger, now: float) -> list[Foun
     except OSError as error:
         raise LookFailed(f"the models root cannot be read: {error.strerror}") from None
     wanted = [name for name in names if _NAME.fullmatch(name) and fnmatchcase(name, trigger.pattern)]
-    return [
-        Found(f"model:{name}", {"model": f"model:{name}", "name": name})
-        for name in wanted
-        if is_whole_model(root / name, trigger.stable_seconds, now)
-    ]
+    return [name for name in wanted if is_whole_model(root / name, trigger.stable_seconds, now)]
 
 
 def is_whole_model(place: Path, stable_seconds: float, now: float) -> bool:

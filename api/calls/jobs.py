@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from api import schemas, service_schemas
+from api import price_schemas, schemas, service_schemas
 from api.calls.base import Ask, AskList, address, listing
 from api.transport import Call, body_of
 
@@ -23,6 +23,12 @@ def submit(spec: Any) -> Ask[schemas.JobRead]:
 def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
     """A new experiment."""
     return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
+
+
+def price_experiment(spec: Any, device: str) -> Ask[price_schemas.PriceRead]:
+    """What an experiment costs."""
+    call = Call("POST", "/v1/experiments/price", {"device": device}, content=body_of(spec))
+    return Ask(call, price_schemas.PriceRead)
 
 
 def experiment_document(identifier: str) -> Call:

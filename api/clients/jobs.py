@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from api import schemas, service_schemas, transport
+from api import price_schemas, schemas, service_schemas, transport
 from api.calls import base
 from api.calls import jobs as calls
 from api.calls.base import Object
@@ -24,6 +24,10 @@ class Jobs(Asking):
     def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return self._ask(calls.submit_experiment(spec))
+
+    def price_experiment(self, spec: Any, *, device: str = "h100") -> price_schemas.PriceRead:
+        """What an experiment costs; its inputs need not be there yet."""
+        return self._ask(calls.price_experiment(spec, device))
 
     def experiment_document(self, identifier: str) -> dict[str, Any]:
         """The document that an experiment was submitted as."""
@@ -170,6 +174,10 @@ class AsyncJobs(AsyncAsking):
     async def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return await self._ask(calls.submit_experiment(spec))
+
+    async def price_experiment(self, spec: Any, *, device: str = "h100") -> price_schemas.PriceRead:
+        """What an experiment costs; its inputs need not be there yet."""
+        return await self._ask(calls.price_experiment(spec, device))
 
     async def experiment_document(self, identifier: str) -> dict[str, Any]:
         """The document that an experiment was submitted as."""

@@ -89,7 +89,9 @@ def controls(runs: Sequence[Any]) -> Mapping[str, bool]:
         "cancel": any(run.desired != Desired.CANCEL for run in active),
         "pause": any(run.desired == Desired.RUN and run.state != RunState.PAUSED for run in active),
         "delete": not active,
-        "resume": any(run.desired == Desired.PAUSE or run.state == RunState.PAUSED for run in active),
+        "resume": any(
+            not run.is_held and (run.desired == Desired.PAUSE or run.state == RunState.PAUSED) for run in active
+        ),
     }
 
 

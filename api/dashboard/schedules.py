@@ -20,6 +20,7 @@ LIKE = {
     "failed": "failed",
     "skipped": "skipped",
     "known": "gone",
+    "fetching": "running",
     "active": "alive",
     "suspended": "paused",
     "trouble": "retry_wait",

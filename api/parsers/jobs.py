@@ -11,10 +11,10 @@ def add_commands(commands: Commands) -> None:
     submit.add_argument("file", metavar="FILE", help="TOML or JSON; one with `jobs` is an experiment")
     submit.add_argument("--seeds", metavar="0,1", help="train seeds instead of those in the file")
     submit.add_argument("--no-reuse", action="store_true", help="of an experiment: run every stage, also what is done")
+    submit.add_argument("--dry-run", action="store_true", help="say what it would do and cost, and submit nothing")
     submit.add_argument("--wait", action="store_true", help="follow it; exit code 1 unless it succeeds")
     for name, text in (
         ("jobs", "list jobs"),
-        ("experiments", "list experiments"),
         ("runs", "list runs"),
         ("workers", "list workers"),
     ):

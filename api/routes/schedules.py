@@ -19,6 +19,7 @@ from api.pagination import ListingDep, make_page, page_response
 from api.schedule_schemas import ScheduleFireRead, ScheduleRead
 from api.schemas import Page
 from lco.config import Config
+from store.actions import check_suite
 from store.errors import Invalid
 from store.ids import new_id
 from store.repositories.schedules import Schedules
@@ -97,6 +98,7 @@ def create(spec: Annotated[Any, Depends(Body(ScheduleSpec, toml=True))], once: O
     check_action(spec.trigger, spec.action)
 
     def work(session: Session) -> Reply:
+        check_suite(session, spec.action)
         found = schedule_views.schedule(session, Schedules(session).create(spec))
         return Reply(201, found, location=f"/v1/schedules/{found.id}")
 
@@ -136,6 +138,7 @@ def change(
         row = Schedules(session).locked(parse_id("sch", sch_id))
         trigger, action = TRIGGER.validate_python(row.trigger), ACTION.validate_python(row.action)
         check_action(spec.trigger or trigger, spec.action or action)
+        check_suite(session, spec.action or action)
         changes = {name: value for name, value in spec.model_dump(mode="json").items() if value is not None}
         row = Schedules(session).change(row.id, changes)
         return object_response(request, schedule_views.schedule(session, row))

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261127_quotas"
-down_revision = "20261127_alerts"
+down_revision = "20261127_search"
 branch_labels = None
 depends_on = None
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
@@ -94,6 +94,15 @@ class Run(InProject, Base):
     """Equal for runs that do the same thing; null where an input has none."""
     reused_run_id: Mapped[UUID | None] = mapped_column()
     """The run whose output this one took over instead of running."""
+    stop_reason: Mapped[str] = mapped_column(default="", server_default="")
+    """The budget that it went over: it ends at its next checkpoint, as failed. Empty where it is within all."""
+    pause_at_step: Mapped[int | None] = mapped_column()
+    """The step at which it pauses by itself, as a trial of a search; null where it runs through."""
+    is_held: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it paused there, and goes on when the search says so, not a person."""
+    is_passed_over: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it was cancelled because its search went on without it, or because it needs such a run: its experiment
+    is no worse for it."""
     purged: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What was deleted of its records by age, and when: `logs`, `metrics`, `completions`."""
     version: Mapped[int] = mapped_column(default=1)

@@ -61,7 +61,7 @@ class ScheduleFire(Base):
     due_at: Mapped[datetime]
     fired_at: Mapped[datetime]
     outcome: Mapped[ShortText]
-    """`submitted`, `failed`, `skipped` or `known` (it was there before the watcher)."""
+    """`submitted`, `failed`, `skipped`, `known` (there before the watcher) or `fetching` (it comes from a hub)."""
     objects: Mapped[list[Any]]
     """Ids, as they are shown, of what was submitted."""
     message: Mapped[str] = mapped_column(default="")

@@ -10,6 +10,7 @@ from store.models.record import Checkpoint, Completion, Configuration, Event, Lo
 from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
 from store.models.schedule import Schedule, ScheduleFire
+from store.models.search import SearchTrial
 from store.models.suite import Suite, SuiteEvaluation, SuiteVersion, Verdict
 from store.models.worker import Worker
 
@@ -42,6 +43,7 @@ __all__ = [
     "RunDependency",
     "Schedule",
     "ScheduleFire",
+    "SearchTrial",
     "Session",
     "Spending",
     "Suite",

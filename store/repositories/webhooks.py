@@ -209,11 +209,6 @@ class Deliveries:
         self._session.flush()
         return delivery
 
-    def num_pending(self) -> int:
-        """Deliveries that are still to be made, of all projects."""
-        query = select(func.count()).select_from(Delivery).where(Delivery.status == "pending")
-        return self._session.execute(query).scalar_one()
-
 
 def _check_enabled(endpoint: WebhookEndpoint) -> None:
     if not endpoint.is_enabled:

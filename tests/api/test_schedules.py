@@ -64,6 +64,8 @@ config = { policy = { name = "llama", hidden_size = "{size}" }, prompts = { name
         ({"action": {"kind": "job", "spec": {"kind": "sft", "name": "x"}}}, "/action/spec/config"),
         ({"action": {"kind": "experiment", "document": {"name": "e", "jobs": []}}}, "/action/document/jobs"),
         ({"action": {"kind": "suite", "suite": "suite_" + "0" * 26}}, "/action/checkpoints"),
+        ({"action": {"kind": "suite", "suite": "suite_" + "0" * 26, "checkpoints": {"newest": 1}}}, "/action/suite"),
+        ({"action": {"kind": "suite", "suite": "x", "checkpoints": {"alias": "a"}}}, "/action/suite"),
         ({"name": "No Name"}, "/name"),
         ({"often": True}, "/often"),
     ],

@@ -44,7 +44,7 @@ class Rig:
 
     def spec(self, kind: str = "sft", **fields: Any) -> JobSpec:
         """A job spec with a minimal config, which `config` extends."""
-        config = CONFIGS[kind] | fields.pop("config", {})
+        config = CONFIGS.get(kind, {}) | fields.pop("config", {})
         document = {"kind": kind, "name": kind, "config": config, **fields}
         spec: JobSpec = TypeAdapter(JobSpec).validate_json(json.dumps(document))
         return spec

@@ -154,7 +154,7 @@ def test_a_queued_run_holds_the_model_of_the_job_that_it_waits_for(sqlite_rig: R
         delete(sqlite_rig, model)
 
 
-def test_a_suite_holds_its_baseline_what_it_compared_with_and_what_it_judges(rig: Rig) -> None:
+def test_a_suite_holds_its_baseline_and_what_a_verdict_is_still_to_be_given_on(rig: Rig) -> None:
     models = [trained(rig, name=f"job-{n}")[2] for n in range(4)]
     with rig.database.write() as session:
         suite = Suite(name="nightly", watched_from=utc_now(), scanned_to=utc_now(), updated_at=utc_now())
@@ -164,8 +164,8 @@ def test_a_suite_holds_its_baseline_what_it_compared_with_and_what_it_judges(rig
         session.flush()
         common = {"suite_id": suite.id, "version": 1, "cause": "manual", "level": 0.05}
         session.add(Verdict(checkpoint_id=models[2], baseline_id=models[1], state="pending", **common))
-        session.add(Verdict(checkpoint_id=models[3], state="decided", **common))
-    for model, reason in zip(models, ("is the baseline of", "compare with it", "about to judge it"), strict=False):
+        session.add(Verdict(checkpoint_id=models[3], baseline_id=models[3], state="decided", **common))
+    for model, reason in zip(models, ("is the baseline of", "is not decided yet", "is not decided yet"), strict=False):
         with pytest.raises(Conflict, match=reason):
             delete(rig, model)
     delete(rig, models[3])

@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 
 from store.database import Database, make_engine
 from store.deliveries import RETRY_SECONDS, Answer, claim_due, record
+from store.disk import Disk
 from store.models.base import utc_now
 from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
 from store.models.project import DEFAULT_PROJECT_ID
@@ -23,6 +24,7 @@ from store.repositories.webhooks import Deliveries, WebhookEndpoints
 from store.settings import Settings
 from tests.worker.receiver import MailServer, Receiver
 from worker.alerts import Alerts
+from worker.housekeeping import tell_disk
 from worker.mail import make_mail, send
 
 JOB = "job_01h455vb4pex5vsknk084sn02q"
@@ -261,6 +263,7 @@ def test_a_sender_that_is_killed_after_the_delivery_delivers_again_with_the_same
 from store.database import Database, make_engine
 from store.settings import Settings
 from worker.alerts import Alerts
+from worker.housekeeping import tell_disk
 settings = Settings.from_environment()
 alerts = Alerts(settings, Database(make_engine(settings)))
 alerts.tick()
@@ -412,3 +415,13 @@ def test_a_server_without_starttls_gets_nothing(settings):
 def test_wrong_settings_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         Settings.model_validate(fields)
+
+
+def test_a_disk_that_becomes_low_is_told_once_each_time(box):
+    box.endpoint("https://a.example/", ["disk.low"])
+    for is_low in (False, True, True, False, True):
+        with box.database.write() as session:
+            tell_disk(session, Disk(total_bytes=100, free_bytes=9, used_percent=91.0, is_low=is_low, is_full=False))
+    told = box.rows(Notification)
+    assert [(row.type, row.data["used_percent"]) for row in told] == [("disk.low", 91.0)] * 2
+    assert len(box.rows(Delivery)) == 2

@@ -10,11 +10,20 @@ import pytest
 from sqlalchemy import select
 
 from store.database import Database, make_engine
+from store.ids import encode_id
 from store.models.job import Job
+from store.models.notification import Notification
 from store.models.schedule import Schedule, ScheduleFire
+from store.repositories.models import Models
 from store.repositories.schedules import Schedules
+from store.rows import CheckpointRow, Collected
 from store.schedule_specs import ScheduleSpec
+from store.states import Outcome
+from tests.store import conftest as rigs
+from tests.worker import test_watched_hub as hubs
 from worker.watchers import Watchers, is_whole_model
+
+hub, sqlite_rig = hubs.hub, rigs.sqlite_rig
 
 EVALUATION = {
     "kind": "evaluation",
@@ -68,7 +77,13 @@ class Watch:
 
     def jobs(self):
         with self.database.read() as session:
-            return [(job.spec["config"]["policy"], job.details["found"]) for job in session.scalars(select(Job))]
+            return list(session.scalars(select(Job).where(Job.kind == "evaluation").order_by(Job.id)))
+
+    def weights(self, name):
+        """The id of a registered model's checkpoint, as it is shown."""
+        with self.database.read() as session:
+            model = Models(session).named(name)
+            return encode_id("ckpt", Models(session).states([model])[model.id].checkpoint.id)
 
 
 @pytest.fixture
@@ -83,15 +98,16 @@ def test_a_new_model_acts_once_and_what_was_there_before_never(watch):
     write_model(watch.settings.models, "new")
     watch.look()
     watch.look()
-    assert watch.fires() == [("model:old", "known"), ("model:new", "submitted")]
-    assert watch.jobs() == [("model:new", "new")]
+    assert watch.fires() == [("old", "known"), ("new", "submitted")]
+    (job,) = watch.jobs()
+    assert (job.details["found"], job.spec["config"]["policy"]) == ("new", watch.weights("new"))
 
 
 def test_what_is_there_counts_as_new_where_that_is_asked_for(watch):
     write_model(watch.settings.models, "old")
     watch.add(trigger={"include_existing": True})
     watch.look()
-    assert watch.fires() == [("model:old", "submitted")]
+    assert watch.fires() == [("old", "submitted")]
 
 
 def test_a_model_that_was_being_written_when_the_watcher_began_is_new_when_it_is_whole(watch):
@@ -100,7 +116,7 @@ def test_a_model_that_was_being_written_when_the_watcher_began_is_new_when_it_is
     watch.look()
     (place / "config.json").write_bytes(b"{}")
     watch.look()
-    assert watch.fires() == [("model:late", "submitted")]
+    assert watch.fires() == [("late", "submitted")]
 
 
 def test_only_names_of_the_pattern_count(watch):
@@ -108,7 +124,7 @@ def test_only_names_of_the_pattern_count(watch):
     for name in ("nightly-1", "weekly-1", ".nightly-2", "nightly 3"):
         write_model(watch.settings.models, name)
     watch.look()
-    assert watch.fires() == [("model:nightly-1", "submitted")]
+    assert watch.fires() == [("nightly-1", "submitted")]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +165,7 @@ def test_several_watchers_act_once(any_settings, any_database):
             thread.join()
     for database in databases:
         database.dispose()
-    assert watch.fires() == [(f"model:m{number}", "submitted") for number in range(4)]
+    assert watch.fires() == [(f"m{number}", "submitted") for number in range(4)]
     assert len(watch.jobs()) == 4
 
 
@@ -159,7 +175,7 @@ def test_one_after_the_other_where_no_two_may_go_on_at_once(watch):
         write_model(watch.settings.models, name)
     watch.look()
     watch.look()
-    assert watch.fires() == [("model:a", "submitted")]
+    assert watch.fires() == [("a", "submitted")]
 
 
 def test_a_root_that_cannot_be_read_is_told_and_forgotten_when_it_can(watch):
@@ -173,3 +189,66 @@ def test_a_root_that_cannot_be_read_is_told_and_forgotten_when_it_can(watch):
     watch.look()
     with watch.database.read() as session:
         assert session.scalars(select(Schedule.last_error)).one() == ""
+
+
+# At a hub.
+
+COMMITS = ["a" * 40, "b" * 40]
+
+
+@pytest.fixture
+def hub_watch(sqlite_rig, hub):
+    settings = sqlite_rig.settings.model_copy(update={"hub_url": hub.url})
+    watch = Watch(settings, sqlite_rig.database)
+    watch.rig = sqlite_rig
+    return watch
+
+
+def fetched(watch, outcome=Outcome.SUCCEEDED):
+    """Ends the import of the newest commit as a worker does."""
+    taken = watch.rig.started()
+    assert taken.kind == "import"
+    row = CheckpointRow(step=0, path=f"runs/{taken.run_id}/model", manifest_sha256="0" * 64, size_bytes=1)
+    models = [row] if outcome is Outcome.SUCCEEDED else []
+    watch.rig.finish(taken, outcome, collected=Collected(models=models))
+
+
+def test_a_new_commit_is_fetched_and_then_acts_once(hub_watch, hub):
+    hub.say("acme/small", "main", COMMITS[0])
+    hub_watch.add(trigger={"kind": "hub", "repository": "acme/small", "poll_seconds": 10})
+    hub_watch.look()
+    hub_watch.look()
+    first = (f"acme/small@{COMMITS[0]}", "known")
+    assert hub_watch.fires() == [first]
+    hub.say("acme/small", "main", COMMITS[1])
+    hub_watch.look()
+    assert hub_watch.fires() == [first, (f"acme/small@{COMMITS[1]}", "fetching")]
+    assert hub_watch.jobs() == []
+    fetched(hub_watch)
+    hub_watch.look()
+    hub_watch.look()
+    assert hub_watch.fires() == [first, (f"acme/small@{COMMITS[1]}", "submitted")]
+    (job,) = hub_watch.jobs()
+    name = f"small-{'b' * 12}"
+    assert (job.details["found"], job.spec["config"]["policy"]) == (name, hub_watch.weights(name))
+
+
+def test_a_commit_that_cannot_be_fetched_is_told(hub_watch, hub):
+    hub.say("acme/small", "main", COMMITS[0])
+    hub_watch.add(trigger={"kind": "hub", "repository": "acme/small", "poll_seconds": 10, "include_existing": True})
+    hub_watch.look()
+    fetched(hub_watch, Outcome.USER)
+    hub_watch.look()
+    assert hub_watch.fires() == [(f"acme/small@{COMMITS[0]}", "failed")]
+    with hub_watch.database.read() as session:
+        assert "schedule.failed" in session.scalars(select(Notification.type)).all()
+
+
+def test_a_hub_that_knows_nothing_is_told_and_tried_again(hub_watch, hub):
+    hub_watch.add(trigger={"kind": "hub", "repository": "acme/small", "poll_seconds": 10})
+    hub_watch.look()
+    with hub_watch.database.read() as session:
+        assert session.scalars(select(Schedule.last_error)).one() == "the hub has no revision main of acme/small"
+    hub.say("acme/small", "main", COMMITS[0])
+    hub_watch.look()
+    assert [outcome for _, outcome in hub_watch.fires()] == ["known"]
