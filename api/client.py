@@ -27,7 +27,7 @@ from api.transport import ApiFailure
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Projects, Overview, Checks, Suites, Alerts):
+class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Overview, Checks, Suites, Alerts, Projects):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 

@@ -24,6 +24,8 @@ from api.errors import ApiError, FieldError
 from store.database import Database
 from store.repositories.keys import Keys
 from store.settings import Settings
+from store.submission import TRACEPARENT
+from store.tracing import valid_traceparent
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Once:
     key: str | None
     request_sha256: str
     trail: Trail
+    traceparent: str | None = None
+    """Trace context that the client sent."""
 
     def run(self, work: Callable[[Session], Reply]) -> Response:
         """The reply of the work, or the kept one of an earlier request with the same key.
@@ -60,6 +64,7 @@ class Once:
             ApiError: the key was used for another request.
         """
         with self.database.write() as session:
+            session.info[TRACEPARENT] = self.traceparent
             if (kept := self._kept(session)) is not None:
                 self.trail.is_over = True
                 return kept
@@ -116,7 +121,9 @@ async def get_once(
 ) -> Once:
     """What does the work of a POST."""
     check_key(idempotency_key)
-    return Once(database, settings, principal, idempotency_key, request_hash(request, await request.body()), trail)
+    request_sha256 = request_hash(request, await request.body())
+    sent = valid_traceparent(request.headers.get("traceparent"))
+    return Once(database, settings, principal, idempotency_key, request_sha256, trail, sent)
 
 
 def check_key(key: str | None) -> None:

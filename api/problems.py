@@ -1,6 +1,14 @@
 """The codes of problems: what each means and what to do, as `/docs` shows it."""
 
 PROBLEMS = {
+    "archived": "The suite is archived: restore it first.",
+    "disabled": "The endpoint is disabled: enable it first.",
+    "in_flight": "The delivery is being tried at this moment. Retry.",
+    "name_taken": "Another object of this kind has this name.",
+    "no_secret": "Mails are not signed, so that there is no secret.",
+    "other_kind": "An object of this kind does not become one of another kind: make another one.",
+    "suspended": "The watcher is suspended: resume it first.",
+    "too_many": "A project has as many objects of this kind as it may have.",
     "bad_request": "The request cannot be read as HTTP or as a form.",
     "body_too_large": "The body has more than 1 MiB; an upload, more than LCO_DATASET_MAX_BYTES.",
     "busy_name": "Others add versions of the same data set at this moment. Retry.",
@@ -33,7 +41,6 @@ PROBLEMS = {
     "if_match_required": "A change names the version that it is meant for: send the object's ETag as If-Match.",
     "login_required": "A page was asked for without a session.",
     "method_not_allowed": "The path exists and does not have this method; `Allow` lists those it has.",
-    "name_taken": "Another project has this name.",
     "not_found": "There is no such object, or nothing at this path.",
     "not_migrated": "The database is not at the newest migration: run `lco migrate`.",
     "not_yours": "The run belongs to another attempt.",

@@ -22,7 +22,7 @@ from store.repositories.aliases import Aliases
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.metrics import Metrics
 from store.repositories.models import Models
-from store.repositories.runs import Runs
+from store.repositories.runs import RunDigest, Runs
 from store.states import TERMINAL, RunState, job_status
 
 WORKER_SILENCE = timedelta(seconds=30)
@@ -38,13 +38,13 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else max((end - start).total_seconds(), 0.0)
 
 
-def _progress(run: Run) -> schemas.Progress:
+def _progress(run: Run | RunDigest) -> schemas.Progress:
     return schemas.Progress(
         step=run.progress_step, total=run.progress_total, message=run.progress_message, updated_at=run.progress_at
     )
 
 
-def run_summary(run: Run, reasons: Mapping[UUID, str]) -> schemas.RunSummary:
+def run_summary(run: Run | RunDigest, reasons: Mapping[UUID, str]) -> schemas.RunSummary:
     """A run within its job.
 
     Args:
@@ -114,12 +114,12 @@ def jobs(session: Session, rows: Sequence[Job], *, is_spent_told: bool = False) 
     Args:
         is_spent_told: also of jobs without a budget.
     """
-    runs_of = Runs(session).of_jobs([row.id for row in rows])
+    runs_of = Runs(session).digests([row.id for row in rows])
     needs_of = Jobs(session).needs([row.id for row in rows])
-    reasons = waits(session, [run for runs in runs_of.values() for run in runs])
     told = {row.id: [run.id for run in runs_of.get(row.id, [])] for row in rows if is_spent_told or row.budget}
     spent = spent_of(session, told)
-    return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, []), reasons, spent.get(row.id)) for row in rows]
+    reasons = waits(session, [run for runs in runs_of.values() for run in runs])
+    return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, []), spent.get(row.id), reasons) for row in rows]
 
 
 def job(session: Session, identifier: UUID) -> schemas.JobRead:
@@ -129,10 +129,10 @@ def job(session: Session, identifier: UUID) -> schemas.JobRead:
 
 def _job(
     row: Job,
-    its_runs: Sequence[Run],
+    its_runs: Sequence[RunDigest],
     needs: Iterable[UUID],
-    reasons: Mapping[UUID, str],
     spent: schemas.SpentRead | None,
+    reasons: Mapping[UUID, str],
 ) -> schemas.JobRead:
     moments = [run.progress_at for run in its_runs if run.progress_at is not None]
     return schemas.JobRead(
@@ -170,16 +170,16 @@ def experiments(
     """
     jobs_of = Jobs(session).of_experiments([row.id for row in rows])
     job_ids = [job.id for jobs in jobs_of.values() for job in jobs]
-    runs_of = Runs(session).of_jobs(job_ids)
+    runs_of = Runs(session).digests(job_ids)
     needs_of = Jobs(session).needs(job_ids)
-    reasons = waits(session, [run for runs in runs_of.values() for run in runs])
     told = {
         row.id: [run.id for job in jobs_of.get(row.id, []) for run in runs_of.get(job.id, [])]
         for row in rows
         if is_spent_told or row.budget
     }
     spent = spent_of(session, told)
-    return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of, reasons, spent.get(row.id)) for row in rows]
+    reasons = waits(session, [run for runs in runs_of.values() for run in runs])
+    return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of, spent.get(row.id), reasons) for row in rows]
 
 
 def experiment(session: Session, identifier: UUID) -> schemas.ExperimentRead:
@@ -190,10 +190,10 @@ def experiment(session: Session, identifier: UUID) -> schemas.ExperimentRead:
 def _experiment(
     row: Experiment,
     its_jobs: Sequence[Job],
-    runs_of: dict[UUID, list[Run]],
+    runs_of: dict[UUID, list[RunDigest]],
     needs_of: dict[UUID, list[UUID]],
-    reasons: Mapping[UUID, str],
     spent: schemas.SpentRead | None,
+    reasons: Mapping[UUID, str],
 ) -> schemas.ExperimentRead:
     names = {job.id: job.name for job in its_jobs}
     its_runs = [run for job in its_jobs for run in runs_of.get(job.id, [])]

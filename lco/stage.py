@@ -27,6 +27,7 @@ from lco.config import Config, sources
 from lco.manifest import newest_checkpoint
 from lco.metrics import METRICS
 from lco.run_directory import ERROR, is_finished, outputs, settle_configuration, write_error
+from lco.tracing import open_trace
 
 EXIT_STOPPED = 75
 EXIT_USER = 2
@@ -73,9 +74,12 @@ class Stage:
         self.is_at_boundary = False
         """Whether that step was reached."""
         self._started = time.monotonic()
+        self._trace = open_trace() if self.is_writer else None
 
     def close(self) -> None:
         """Closes the progress file."""
+        if self._trace is not None:
+            self._trace.close()
         if self._progress is not None:
             self._progress.close()
 
@@ -118,15 +122,11 @@ class Stage:
             self.stop()
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         self._write({"type": "metrics", "step": step, "values": finite})
+        if self._trace is not None:
+            self._trace.step(step, finite)
         chief = {key: value for key, value in values.items() if key not in METRICS or METRICS[key].is_logged}
         shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in chief.items())
         self.say(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}")
-
-    def spending(self, usd: float) -> None:
-        """What the servers that the stage asks have cost so far, in US dollars, earlier attempts included."""
-        if usd > self._spent and math.isfinite(usd):
-            self._spent = usd
-            self._write({"type": "spending", "usd": usd})
 
     def arrive(self, step: int) -> None:
         """Where an earlier attempt saved the state of the step to pause at, and ended before it could say so.
@@ -144,6 +144,12 @@ class Stage:
                 self._write(found[-1])
                 break
         raise Stopped
+
+    def spending(self, usd: float) -> None:
+        """What the servers that the stage asks have cost so far, in US dollars, earlier attempts included."""
+        if usd > self._spent and math.isfinite(usd):
+            self._spent = usd
+            self._write({"type": "spending", "usd": usd})
 
     def checkpoint(self, step: int, directory: Path) -> None:
         """A resumable checkpoint is complete."""

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from store.budgets import reason_not_to_start
-from store.database import now_expression
+from store.database import database_time, now_expression
 from store.effects import settle, state_event
 from store.models.job import Job
 from store.models.run import Attempt, Run
@@ -44,6 +44,10 @@ class Claim:
     """Numbers of the attempts before this one, newest first: their directories may hold checkpoints."""
     pause_at_step: int | None = None
     """The step at which the run pauses by itself, as a trial of a search."""
+    traceparent: str | None = None
+    """Trace context of the request that submitted the run."""
+    waited_seconds: float = 0.0
+    """From when the run could be claimed to the claim."""
 
 
 def claim(
@@ -73,6 +77,8 @@ def claim(
         if run.is_bound and not has_room(session, *share):
             full.add(share)  # another worker was faster, and took the last of the project's quota
             continue
+        if reason_not_to_start(session, run.id):
+            continue
         taken = _take(session, run.id, worker_id, list(free_gpus), dispatcher, host)
         if taken is not None:
             return taken
@@ -80,20 +86,16 @@ def claim(
 
 
 def _in_order(session: Session, line: Line, offered: set[str]) -> Iterator[Any]:
-    """Runs that a worker can start: the heads of the line, then the whole line where one of them was no use."""
-
-    def can_start(run: Any) -> bool:
-        return offered.issuperset(run.labels) and not reason_not_to_start(session, run.id)
-
+    """Runs whose labels a worker offers: the heads of the line, then the whole line where one of them was no use."""
     heads = session.execute(line.heads()).all()
     for run in heads:
-        if not can_start(run):
+        if not offered.issuperset(run.labels):
             break
         yield run
     offset = 0
     while heads:
         candidates = session.execute(line.all().limit(_WINDOW).offset(offset)).all()
-        yield from (run for run in candidates if can_start(run))
+        yield from (run for run in candidates if offered.issuperset(run.labels))
         if len(candidates) < _WINDOW:
             return
         offset += _WINDOW
@@ -123,12 +125,23 @@ def _take(
             hint_at=None,
             version=Run.version + 1,
         )
-        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus, Run.pause_at_step)
+        .returning(
+            Run.project_id,
+            Run.job_id,
+            Run.attempt,
+            Run.kind,
+            Run.seed,
+            Run.num_gpus,
+            Run.pause_at_step,
+            Run.traceparent,
+            Run.available_at,
+        )
     )
     row = session.execute(take).one_or_none()
     if row is None:
         return None
     gpus = tuple(free_gpus[: row.num_gpus])
+    waited_seconds = max(0.0, (database_time(session) - row.available_at).total_seconds())
     earlier = select(Attempt.n).where(Attempt.run_id == run_id).order_by(Attempt.n.desc())
     earlier_attempts = tuple(session.scalars(earlier))
     session.execute(
@@ -139,6 +152,7 @@ def _take(
             dispatcher=dispatcher,
             host=clean_text(host, 128),
             gpus=list(gpus),
+            waited_seconds=waited_seconds,
             software=software(),
             started_at=moment,
         )
@@ -160,4 +174,6 @@ def _take(
         gpus=gpus,
         earlier_attempts=earlier_attempts,
         pause_at_step=row.pause_at_step,
+        traceparent=row.traceparent,
+        waited_seconds=waited_seconds,
     )

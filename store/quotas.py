@@ -21,6 +21,7 @@ from store.models.dataset import Dataset
 from store.models.project import Project, Spending
 from store.models.run import Run
 from store.repositories.projects import Projects, month_of
+from store.repositories.runs import RunDigest
 from store.states import RunState
 from store.uploads import Rows
 
@@ -128,7 +129,7 @@ def record_spending(session: Session, project_id: UUID, run_id: UUID, usd: float
     session.execute(row.on_conflict_do_update(index_elements=["run_id", "month"], set_=together))
 
 
-def waits(session: Session, runs: Iterable[Run]) -> dict[UUID, str]:
+def waits(session: Session, runs: Iterable[Run | RunDigest]) -> dict[UUID, str]:
     """For queued runs that a quota of their project holds back now: why, for a person."""
     queued = [run for run in runs if run.state == RunState.QUEUED]
     reasons: dict[UUID, str] = {}

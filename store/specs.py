@@ -230,6 +230,11 @@ class ScoreRequest(Config):
     metadata: Metadata = {}
     """Labels of one's own."""
 
+    @model_validator(mode="after")
+    def _inputs_are_sound(self) -> Self:
+        list(references(ScoreConfig(scoring=self.scoring)))
+        return self
+
     def spec(self) -> ScoreSpec:
         """The job that grades them."""
         config = ScoreConfig(scoring=self.scoring)

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from store import tracing
 from store.artifacts import (
     data_file,
     model_directory,
@@ -35,6 +36,8 @@ from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of,
 from store.states import TERMINAL, RunState
 from store.tombstones import absent
 
+TRACEPARENT = "lco_traceparent"
+"""Name under which a session knows the trace context of its request."""
 _MAX_SEED = 2**63 - 1
 
 
@@ -71,7 +74,7 @@ def submit_experiment(
         cloned_from: the experiment that this one is a changed copy of.
 
     Raises:
-        Invalid, Conflict: as for `submit_job`; or a search cannot compare its jobs.
+        Invalid, Conflict: as for `submit_job`, or a search cannot compare its jobs.
     """
     admit(session)
     refuse_when_full(settings)
@@ -116,6 +119,20 @@ def _submit(
     pointer: str,
     is_reused: bool = False,
 ) -> Job:
+    with tracing.span("lco.submission", job=spec.name, kind=spec.kind, seeds=len(spec.seeds)):
+        return _submit_traced(session, spec, settings, experiment_id, siblings, pointer, is_reused)
+
+
+def _submit_traced(
+    session: Session,
+    spec: JobSpec,
+    settings: Settings,
+    experiment_id: UUID | None,
+    siblings: Mapping[str, Job],
+    pointer: str,
+    is_reused: bool,
+) -> Job:
+    traceparent = tracing.current_traceparent() or session.info.get(TRACEPARENT)
     for position, seed in enumerate(spec.seeds):
         if seed > _MAX_SEED:
             raise Invalid(f"{pointer}/seeds/{position}", f"seeds end at {_MAX_SEED}")
@@ -182,6 +199,7 @@ def _submit(
                 "available_at": moment,
                 "created_at": moment,
                 "queued_at": None if unfinished else moment,
+                "traceparent": traceparent,
             }
         )
         if twin is not None:

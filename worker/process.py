@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from store.tracing import endpoint_of
 from worker import keeper
 
 LOG = "log.txt"
@@ -45,6 +46,8 @@ class Command:
     """Further variables, which win over those of the supervisor's environment."""
     mark: str
     """Names the attempt; every process of its tree carries it."""
+    traceparent: str | None = None
+    """Trace context of the attempt, for the spans of its process."""
 
     def arguments(self) -> list[str]:
         """The command line that a person would type."""
@@ -63,6 +66,10 @@ class Command:
             for name, text in outer.items()
             if name in _ALLOWED or name in self.keys or name.startswith(_ALLOWED_PREFIXES)
         }
+        is_traced = self.traceparent is not None and bool(endpoint_of(outer))
+        exporter = {name: text for name, text in outer.items() if name.startswith("OTEL_")} if is_traced else {}
+        if is_traced:
+            exporter |= {"TRACEPARENT": str(self.traceparent), "OTEL_SERVICE_NAME": "lco-run"}
         # torchrun hands no descriptor on to its ranks, where the number could be another file: the watcher tells them.
         pipe = {"LCO_PARENT_FD": str(parent_descriptor)} if self.num_processes == 1 else {}
         return {
@@ -72,6 +79,7 @@ class Command:
             "HF_HUB_OFFLINE": "1",
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus)),
             **pipe,
+            **exporter,
             **self.variables,
             keeper.MARK: self.mark,
         }

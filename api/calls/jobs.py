@@ -61,3 +61,13 @@ def events(identifier: str, after: int) -> AskList[schemas.EventRead]:
 def logs(run: str, after: str) -> AskList[schemas.LogChunkRead]:
     """Pieces of a run's output, oldest first."""
     return AskList(f"/v1/runs/{run}/logs", schemas.LogChunkRead, {"limit": 100}, after)
+
+
+def event_stream(identifier: str) -> str:
+    """Path of the stream of events of a job or a run."""
+    return f"{address(identifier)[0]}/events/stream"
+
+
+def log_stream(run: str) -> str:
+    """Path of the stream of a run's output."""
+    return f"/v1/runs/{run}/logs/stream"

@@ -137,27 +137,26 @@ class Jobs(Asking):
                 raise TimeoutError(f"{identifier} has not ended within {timeout_seconds:g} s")
             time.sleep(poll_seconds)
 
-    def follow(self, identifier: str, *, after: int = 0, poll_seconds: float = 1.0) -> Iterator[schemas.EventRead]:
-        """Events of a job or a run as they come, until it ends."""
-        while True:
-            is_over = base.is_final(self.show(identifier))
-            for event in self.events(identifier, after=after):
-                after = event.seq
-                yield event
-            if is_over:
-                return
-            time.sleep(poll_seconds)
+    def follow(
+        self, identifier: str, *, after: int = 0, patience_seconds: float = 120.0
+    ) -> Iterator[schemas.EventRead]:
+        """Events of a job or a run as they come, until it ends; from the server's stream, also through its restarts.
 
-    def follow_logs(self, run: str, *, after: str = "", poll_seconds: float = 0.5) -> Iterator[schemas.LogChunkRead]:
+        Args:
+            after: number of the last event that is known already.
+            patience_seconds: how long the API may be away.
+        """
+        for sent in self._stream(calls.event_stream(identifier), str(after or ""), patience_seconds):
+            if sent.id:
+                yield schemas.EventRead.model_validate_json(sent.data)
+
+    def follow_logs(
+        self, run: str, *, after: str = "", patience_seconds: float = 120.0
+    ) -> Iterator[schemas.LogChunkRead]:
         """Output of a run as it comes, until the run ends."""
-        while True:
-            is_over = base.is_final(self.show(run))
-            for chunk in self.logs(run, after=after):
-                after = chunk.cursor
-                yield chunk
-            if is_over:
-                return
-            time.sleep(poll_seconds)
+        for sent in self._stream(calls.log_stream(run), after, patience_seconds):
+            if sent.id:
+                yield schemas.LogChunkRead.model_validate_json(sent.data)
 
     def _verb(self, identifier: str, name: Verb) -> Object:
         found: Object = self._ask(calls.verb(identifier, name))
@@ -281,30 +280,20 @@ class AsyncJobs(AsyncAsking):
             await asyncio.sleep(poll_seconds)
 
     async def follow(
-        self, identifier: str, *, after: int = 0, poll_seconds: float = 1.0
+        self, identifier: str, *, after: int = 0, patience_seconds: float = 120.0
     ) -> AsyncIterator[schemas.EventRead]:
-        """Events of a job or a run as they come, until it ends."""
-        while True:
-            is_over = base.is_final(await self.show(identifier))
-            async for event in self.events(identifier, after=after):
-                after = event.seq
-                yield event
-            if is_over:
-                return
-            await asyncio.sleep(poll_seconds)
+        """Events of a job or a run as they come, until it ends; see `Client.follow`."""
+        async for sent in self._stream(calls.event_stream(identifier), str(after or ""), patience_seconds):
+            if sent.id:
+                yield schemas.EventRead.model_validate_json(sent.data)
 
     async def follow_logs(
-        self, run: str, *, after: str = "", poll_seconds: float = 0.5
+        self, run: str, *, after: str = "", patience_seconds: float = 120.0
     ) -> AsyncIterator[schemas.LogChunkRead]:
         """Output of a run as it comes, until the run ends."""
-        while True:
-            is_over = base.is_final(await self.show(run))
-            async for chunk in self.logs(run, after=after):
-                after = chunk.cursor
-                yield chunk
-            if is_over:
-                return
-            await asyncio.sleep(poll_seconds)
+        async for sent in self._stream(calls.log_stream(run), after, patience_seconds):
+            if sent.id:
+                yield schemas.LogChunkRead.model_validate_json(sent.data)
 
     async def _verb(self, identifier: str, name: Verb) -> Object:
         found: Object = await self._ask(calls.verb(identifier, name))

@@ -34,12 +34,14 @@ def submit(options: Namespace) -> int:
         return _dry_run(document if is_experiment else {"name": document.get("name", "job"), "jobs": [document]})
     with Client() as client:
         found = client.submit_experiment(document) if is_experiment else client.submit(document)
-        print(found.id)
         if isinstance(found, schemas.ExperimentRead) and found.num_reused:
             print(f"{found.num_reused} of {found.num_runs} runs took over finished outputs", file=sys.stderr)
-        if not options.wait:
-            return 0
-        return watch_until_end(client, found.id)
+        if options.json:
+            ended = client.wait(found.id) if options.wait else found
+            print_json(ended)
+            return 0 if not options.wait or _outcome(ended) == "succeeded" else 1
+        print(found.id)
+        return watch_until_end(client, found.id) if options.wait else 0
 
 
 def _dry_run(document: dict[str, Any]) -> int:
@@ -141,23 +143,35 @@ def watch(options: Namespace) -> int:
 def cancel(options: Namespace) -> int:
     """Cancels something."""
     with Client() as client:
-        return _asked(client.cancel(options.id), "cancelling", "cancelled")
+        return _asked(client.cancel(options.id), "cancelling", "cancelled", options)
 
 
 def pause(options: Namespace) -> int:
     """Pauses something."""
     with Client() as client:
-        return _asked(client.pause(options.id), "pausing", "paused")
+        return _asked(client.pause(options.id), "pausing", "paused", options)
 
 
 def resume(options: Namespace) -> int:
     """Resumes something."""
     with Client() as client:
-        return _asked(client.resume(options.id), "resuming", "queued")
+        return _asked(client.resume(options.id), "resuming", "queued", options)
 
 
-def _asked(found: base.Object, doing: str, done: str) -> int:
-    state = str(found.state if isinstance(found, schemas.RunRead) else found.status)
+def retry(options: Namespace) -> int:
+    """Ends the back-off of something."""
+    with Client() as client:
+        return _asked(client.retry(options.id), "retrying", "queued", options)
+
+
+def _outcome(found: base.Object) -> str:
+    return str(found.state if isinstance(found, schemas.RunRead) else found.status)
+
+
+def _asked(found: base.Object, doing: str, done: str, options: Namespace) -> int:
+    if options.json:
+        return print_json(found)
+    state = _outcome(found)
     is_under_way = state != done and not base.is_final(found)
     print(
         f"{found.id} is {doing} (now {state}; `lco watch {found.id}` follows it)"
@@ -171,7 +185,10 @@ def clone(options: Namespace) -> int:
     """Submits a changed copy of an experiment."""
     patch = read_document(Path(options.patch)) if options.patch else {}
     with Client() as client:
-        print(client.clone_experiment(options.id, patch).id)
+        found = client.clone_experiment(options.id, patch)
+    if options.json:
+        return print_json(found)
+    print(found.id)
     return 0
 
 

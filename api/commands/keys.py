@@ -12,6 +12,8 @@ def create(options: Namespace) -> int:
     with Client() as client:
         project = find(client, options.project).id if options.project else None
         created = client.create_key(options.name, options.scope, options.days, project)
+    if options.json:
+        return print_json(created)
     print(created.key)
     return 0
 
@@ -33,5 +35,8 @@ def list_keys(options: Namespace) -> int:
 def revoke(options: Namespace) -> int:
     """Ends an API key."""
     with Client() as client:
-        print(f"{client.revoke_key(options.id).id} is revoked")
+        revoked = client.revoke_key(options.id)
+    if options.json:
+        return print_json(revoked)
+    print(f"{revoked.id} is revoked")
     return 0

@@ -10,6 +10,7 @@ from api.auth import requires
 from api.bodies import Body, no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, TrailDep
+from api.failures import may_fail
 from api.pagination import make_page, page_response
 from api.schemas import Page
 from lco.config import Config
@@ -68,6 +69,7 @@ def get(request: Request, database: DatabaseDep, name: str) -> Response:
     response_model=service_schemas.AliasRead,
     responses={201: {"model": service_schemas.AliasRead, "description": "The name is new."}},
 )
+@may_fail("invalid")
 @requires("write")
 def put(
     database: DatabaseDep,

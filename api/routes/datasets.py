@@ -12,6 +12,7 @@ from api.bodies import Body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
 from api.errors import ApiError, FieldError
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -44,6 +45,7 @@ Part = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
     responses={200: {"model": service_schemas.DatasetRead, "description": "The newest version has these very rows."}},
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(FORMATS, _FILE)}},
 )
+@may_fail("invalid_rows", "busy_name")
 @requires("write")
 def create(
     settings: SettingsDep,
@@ -138,6 +140,7 @@ class SplitRequest(Config):
     status_code=201,
     response_model=Page[service_schemas.DatasetRead],
 )
+@may_fail("invalid", "invalid_rows", "busy_name")
 @requires("write")
 def split(
     database: DatabaseDep,

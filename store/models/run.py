@@ -103,6 +103,8 @@ class Run(InProject, Base):
     is_passed_over: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it was cancelled because its search went on without it, or because it needs such a run: its experiment
     is no worse for it."""
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    """W3C trace context of the request that submitted it; null where there was none."""
     purged: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What was deleted of its records by age, and when: `logs`, `metrics`, `completions`."""
     version: Mapped[int] = mapped_column(default=1)
@@ -151,5 +153,7 @@ class Attempt(Base):
     resumed_from_step: Mapped[int | None] = mapped_column()
     last_step: Mapped[int] = mapped_column(default=0)
     """Furthest step reported until it ended: tells a failure after progress from one that repeats itself."""
+    waited_seconds: Mapped[float | None] = mapped_column(Float)
+    """From when the run could be claimed to the claim; null for attempts of before it was kept."""
     started_at: Mapped[Created]
     ended_at: Mapped[datetime | None] = mapped_column()

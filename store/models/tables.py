@@ -4,6 +4,7 @@ from store.models.access import ApiKey, IdempotencyKey, Session
 from store.models.base import Base
 from store.models.dataset import Alias, Dataset
 from store.models.job import Experiment, Job
+from store.models.mirror import Mirror
 from store.models.notification import Delivery, DeliveryTry, Notification, WebhookEndpoint
 from store.models.project import AuditEntry, Project, Spending
 from store.models.record import Checkpoint, Completion, Configuration, Event, LogChunk, Metric, Result, Rollout
@@ -11,6 +12,7 @@ from store.models.registry import Chore, Model, Removal, Tombstone
 from store.models.run import Attempt, Run, RunDependency
 from store.models.schedule import Schedule, ScheduleFire
 from store.models.search import SearchTrial
+from store.models.signal import Signal
 from store.models.suite import Suite, SuiteEvaluation, SuiteVersion, Verdict
 from store.models.worker import Worker
 
@@ -33,6 +35,7 @@ __all__ = [
     "Job",
     "LogChunk",
     "Metric",
+    "Mirror",
     "Model",
     "Notification",
     "Project",
@@ -45,6 +48,7 @@ __all__ = [
     "ScheduleFire",
     "SearchTrial",
     "Session",
+    "Signal",
     "Spending",
     "Suite",
     "SuiteEvaluation",
