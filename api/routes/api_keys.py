@@ -13,6 +13,7 @@ from api.auth import Principal, create_key, requires, widen
 from api.bodies import Body, no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, PrincipalDep, TrailDep
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
@@ -79,6 +80,7 @@ def list_keys(
 
 @router.post("/api_keys", operation_id="api_keys.create", status_code=201, response_model=ApiKeyCreated)
 @requires("admin")
+@may_fail("invalid", "project_archived")
 def create(
     principal: PrincipalDep, trail: TrailDep, spec: Annotated[ApiKeySpec, Depends(Body(ApiKeySpec))], once: OnceDep
 ) -> Response:

@@ -14,10 +14,11 @@ from api.bodies import Body, no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, PrincipalDep, TrailDep
 from api.errors import ApiError
+from api.failures import may_fail
 from api.idempotency import Once, OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
-from api.project_schemas import ProjectRead, QuotasRead, UsageRead
+from api.project_schemas import ProjectRead, ProjectUsageRead, QuotasRead
 from lco.config import Config
 from store.confinement import released
 from store.errors import NotFound
@@ -68,7 +69,7 @@ def shown(session: Session, rows: Iterable[Project]) -> list[ProjectRead]:
             name=row.name,
             is_default=row.id == DEFAULT_PROJECT_ID,
             quotas=QuotasRead(**{name: getattr(row, name) for name in QUOTAS}),
-            usage=UsageRead.model_validate(usage[row.id], from_attributes=True),
+            usage=ProjectUsageRead.model_validate(usage[row.id], from_attributes=True),
             created_at=row.created_at,
             archived_at=row.archived_at,
         )
@@ -116,6 +117,7 @@ def list_projects(
 
 @router.post("", operation_id="projects.create", status_code=201, response_model=ProjectRead)
 @requires("admin")
+@may_fail("operator_only", "name_taken")
 def create(operator: OperatorDep, spec: Annotated[Any, Depends(Body(ProjectSpec))], once: OnceDep) -> Response:
     """Makes a project; API keys for it are made with `project`."""
 
@@ -141,6 +143,7 @@ def get(request: Request, database: DatabaseDep, principal: PrincipalDep, prj_id
 
 @router.patch("/{prj_id}", operation_id="projects.change", response_model=ProjectRead)
 @requires("admin")
+@may_fail("operator_only", "name_taken")
 def change(
     operator: OperatorDep,
     database: DatabaseDep,
@@ -173,6 +176,7 @@ def _archive(once: Once, prj_id: str, *, is_archived: bool) -> Response:
     dependencies=[Depends(no_body)],
 )
 @requires("admin")
+@may_fail("operator_only", "default_project")
 def archive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     """Ends a project: nothing new is taken, what is there stays readable, what is queued goes on."""
     return _archive(once, prj_id, is_archived=True)
@@ -185,6 +189,7 @@ def archive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     dependencies=[Depends(no_body)],
 )
 @requires("admin")
+@may_fail("operator_only", "default_project")
 def unarchive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     """Takes a project up again."""
     return _archive(once, prj_id, is_archived=False)
