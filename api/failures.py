@@ -34,10 +34,8 @@ STATUSES = {
     "not_found": 404,
     "archived": 409,
     "busy_name": 409,
-    "default_project": 409,
-    "project_archived": 409,
-    "quota_exceeded": 409,
     "damaged": 409,
+    "default_project": 409,
     "disabled": 409,
     "held": 409,
     "in_flight": 409,
@@ -45,6 +43,8 @@ STATUSES = {
     "name_taken": 409,
     "no_secret": 409,
     "other_kind": 409,
+    "project_archived": 409,
+    "quota_exceeded": 409,
     "suspended": 409,
     "taken": 409,
     "too_many": 409,
@@ -81,6 +81,8 @@ _EVERYWHERE = (
 )
 _OF_DELETED = re.compile(r"{(job|run|exp|ckpt|mdl|other)_id}")
 """Path parameters of objects that leave word when they are deleted."""
+_REFUSED_WHEN_FULL = ("disk_full", "project_archived", "quota_exceeded")
+"""What whoever submits or uploads may be told."""
 _JSON_CODES = tuple(code for code in STATUSES if code.startswith("json_"))
 _TOML_CODES = tuple(code for code in STATUSES if code.startswith("toml_"))
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
@@ -118,7 +120,7 @@ def _codes(route: APIRoute) -> Iterator[str]:
     if any(dependency.call is get_settings for dependency in route.dependant.dependencies):
         yield "object_store_unavailable"  # who takes the settings finds artifacts by them
         if "POST" in (route.methods or ()):
-            yield "disk_full"
+            yield from _REFUSED_WHEN_FULL
     for call in _calls(route.dependant):
         if isinstance(call, Body):
             yield from (
@@ -131,8 +133,7 @@ def _codes(route: APIRoute) -> Iterator[str]:
         elif call is get_once:
             yield "idempotency_key_reused"
         elif call is get_upload:
-            yield "disk_full"
-            yield from ("idempotency_key_reused", "unsupported_media_type")
+            yield from (*_REFUSED_WHEN_FULL, "idempotency_key_reused", "unsupported_media_type")
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:

@@ -19,7 +19,7 @@ class QuotasRead(Wire):
     """USD that judges may cost in a calendar month (UTC)."""
 
 
-class ProjectUsageRead(Wire):
+class UsageRead(Wire):
     """What a project uses now."""
 
     gpu_slots: int
@@ -44,7 +44,7 @@ class ProjectRead(Wire):
     is_default: bool
     """Its admin keys manage all projects."""
     quotas: QuotasRead
-    usage: ProjectUsageRead
+    usage: UsageRead
     created_at: datetime
     archived_at: datetime | None
     """Since when nothing new is taken; null while it is in use."""

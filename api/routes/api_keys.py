@@ -79,8 +79,8 @@ def list_keys(
 
 
 @router.post("/api_keys", operation_id="api_keys.create", status_code=201, response_model=ApiKeyCreated)
-@requires("admin")
 @may_fail("invalid", "project_archived")
+@requires("admin")
 def create(
     principal: PrincipalDep, trail: TrailDep, spec: Annotated[ApiKeySpec, Depends(Body(ApiKeySpec))], once: OnceDep
 ) -> Response:

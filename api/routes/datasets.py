@@ -45,7 +45,7 @@ Part = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
     responses={200: {"model": service_schemas.DatasetRead, "description": "The newest version has these very rows."}},
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(FORMATS, _FILE)}},
 )
-@may_fail("invalid_rows", "busy_name", "project_archived", "quota_exceeded")
+@may_fail("invalid_rows", "busy_name")
 @requires("write")
 def create(
     settings: SettingsDep,
@@ -140,7 +140,7 @@ class SplitRequest(Config):
     status_code=201,
     response_model=Page[service_schemas.DatasetRead],
 )
-@may_fail("invalid", "invalid_rows", "busy_name", "project_archived", "quota_exceeded")
+@may_fail("invalid", "invalid_rows", "busy_name")
 @requires("write")
 def split(
     database: DatabaseDep,

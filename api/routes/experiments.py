@@ -32,7 +32,7 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
 
 @router.post("", operation_id="experiments.create", status_code=201, response_model=schemas.ExperimentRead)
-@may_fail("invalid", "project_archived", "quota_exceeded")
+@may_fail("invalid")
 @requires("write")
 def create(
     submitted: Annotated[Any, Depends(ExperimentBody())], database: DatabaseDep, settings: SettingsDep, once: OnceDep
@@ -87,7 +87,7 @@ def document(database: DatabaseDep, exp_id: str) -> Response:
 @router.post(
     "/{exp_id}/clone", operation_id="experiments.clone", status_code=201, response_model=schemas.ExperimentRead
 )
-@may_fail("invalid", "project_archived", "quota_exceeded")
+@may_fail("invalid")
 @requires("write")
 def clone(
     exp_id: str,

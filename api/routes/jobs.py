@@ -34,7 +34,7 @@ JobKind = Annotated[
 
 
 @router.post("", operation_id="jobs.create", status_code=201, response_model=schemas.JobRead)
-@may_fail("invalid", "project_archived", "quota_exceeded")
+@may_fail("invalid")
 @requires("write")
 def create(
     spec: Annotated[Any, Depends(Body(JobSpec, toml=True))], database: DatabaseDep, settings: SettingsDep, once: OnceDep

@@ -89,7 +89,7 @@ class KeepRequest(Config):
     response_model=service_schemas.DatasetRead,
     responses={200: {"model": service_schemas.DatasetRead, "description": "The newest version has these very rows."}},
 )
-@may_fail("invalid", "busy_name", "project_archived", "quota_exceeded")
+@may_fail("invalid", "busy_name")
 @requires("write")
 def keep_output(
     database: DatabaseDep,

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from api.auth import requires
 from api.bodies import ExperimentBody
 from api.conditional import object_response
+from api.failures import may_fail
 from api.price_schemas import PriceRead
 from api.price_views import priced
 from store.pricing import DEVICES
@@ -15,6 +16,7 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
 
 @router.post("/price", operation_id="experiments.price", response_model=PriceRead)
+@may_fail("invalid")
 @requires("read")
 def price_experiment(
     request: Request,

@@ -18,7 +18,7 @@ from api.failures import may_fail
 from api.idempotency import Once, OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
-from api.project_schemas import ProjectRead, ProjectUsageRead, QuotasRead
+from api.project_schemas import ProjectRead, QuotasRead, UsageRead
 from lco.config import Config
 from store.confinement import released
 from store.errors import NotFound
@@ -69,7 +69,7 @@ def shown(session: Session, rows: Iterable[Project]) -> list[ProjectRead]:
             name=row.name,
             is_default=row.id == DEFAULT_PROJECT_ID,
             quotas=QuotasRead(**{name: getattr(row, name) for name in QUOTAS}),
-            usage=ProjectUsageRead.model_validate(usage[row.id], from_attributes=True),
+            usage=UsageRead.model_validate(usage[row.id], from_attributes=True),
             created_at=row.created_at,
             archived_at=row.archived_at,
         )
@@ -116,8 +116,8 @@ def list_projects(
 
 
 @router.post("", operation_id="projects.create", status_code=201, response_model=ProjectRead)
-@requires("admin")
 @may_fail("operator_only", "name_taken")
+@requires("admin")
 def create(operator: OperatorDep, spec: Annotated[Any, Depends(Body(ProjectSpec))], once: OnceDep) -> Response:
     """Makes a project; API keys for it are made with `project`."""
 
@@ -142,8 +142,8 @@ def get(request: Request, database: DatabaseDep, principal: PrincipalDep, prj_id
 
 
 @router.patch("/{prj_id}", operation_id="projects.change", response_model=ProjectRead)
-@requires("admin")
 @may_fail("operator_only", "name_taken")
+@requires("admin")
 def change(
     operator: OperatorDep,
     database: DatabaseDep,
@@ -175,8 +175,8 @@ def _archive(once: Once, prj_id: str, *, is_archived: bool) -> Response:
     response_model=ProjectRead,
     dependencies=[Depends(no_body)],
 )
-@requires("admin")
 @may_fail("operator_only", "default_project")
+@requires("admin")
 def archive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     """Ends a project: nothing new is taken, what is there stays readable, what is queued goes on."""
     return _archive(once, prj_id, is_archived=True)
@@ -188,8 +188,8 @@ def archive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     response_model=ProjectRead,
     dependencies=[Depends(no_body)],
 )
+@may_fail("operator_only")
 @requires("admin")
-@may_fail("operator_only", "default_project")
 def unarchive(operator: OperatorDep, prj_id: str, once: OnceDep) -> Response:
     """Takes a project up again."""
     return _archive(once, prj_id, is_archived=False)

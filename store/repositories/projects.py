@@ -121,7 +121,7 @@ class Projects:
             Conflict: it is the default project, which every installation needs.
         """
         project = self.get(project_id)
-        if project_id == DEFAULT_PROJECT_ID:
+        if is_archived and project_id == DEFAULT_PROJECT_ID:
             raise Conflict("default_project", "the default project cannot be archived")
         if is_archived != (project.archived_at is not None):
             project.archived_at = database_time(self._session) if is_archived else None
