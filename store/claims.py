@@ -77,8 +77,6 @@ def claim(
         if run.is_bound and not has_room(session, *share):
             full.add(share)  # another worker was faster, and took the last of the project's quota
             continue
-        if reason_not_to_start(session, run.id):
-            continue
         taken = _take(session, run.id, worker_id, list(free_gpus), dispatcher, host)
         if taken is not None:
             return taken
@@ -86,16 +84,21 @@ def claim(
 
 
 def _in_order(session: Session, line: Line, offered: set[str]) -> Iterator[Any]:
-    """Runs whose labels a worker offers: the heads of the line, then the whole line where one of them was no use."""
+    """Runs that a worker can start: the heads of the line, then the whole line where one of them was no use."""
+
+    def can_start(run: Any) -> bool:
+        # Before a quota is looked at, which locks the project: a transaction never holds the locks of two.
+        return offered.issuperset(run.labels) and not reason_not_to_start(session, run.id)
+
     heads = session.execute(line.heads()).all()
     for run in heads:
-        if not offered.issuperset(run.labels):
+        if not can_start(run):
             break
         yield run
     offset = 0
     while heads:
         candidates = session.execute(line.all().limit(_WINDOW).offset(offset)).all()
-        yield from (run for run in candidates if offered.issuperset(run.labels))
+        yield from (run for run in candidates if can_start(run))
         if len(candidates) < _WINDOW:
             return
         offset += _WINDOW

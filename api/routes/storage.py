@@ -10,6 +10,7 @@ from api.auth import Principal, requires
 from api.bodies import Body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
+from api.failures import may_fail
 from api.routes.projects import OperatorDep, visible
 from store.database import Database
 from store.disk import disk_of
@@ -58,6 +59,7 @@ def usage_read(whole: Database, settings: Settings, principal: Principal) -> reg
 
 @router.post("/gc", operation_id="storage.collect", response_model=registry_schemas.GcRead)
 @requires("admin")
+@may_fail("operator_only")
 def collect(
     request: Request,
     operator: OperatorDep,
