@@ -14,6 +14,7 @@ from store.database import database_time
 from store.errors import Conflict
 from store.ids import encode_id, new_id
 from store.models.job import Experiment, Job
+from store.models.mirror import Mirror
 from store.models.record import Checkpoint, Completion, Event, LogChunk, Metric, Result, Rollout
 from store.models.registry import Removal
 from store.models.run import Attempt, Run, RunDependency
@@ -130,7 +131,7 @@ def _delete(session: Session, run_ids: Collection[UUID], job_ids: Sequence[UUID]
     bury(session, "run", [(run.id, f"seed {run.seed}", 0) for run in runs], reason)
     bury(session, "job", [(job_id, names[job_id], 0) for job_id in job_ids], reason)
     note_removals(session, [artifacts.runs_path(run.id) for run in runs], reason)
-    for table in (Completion, Result, Metric, LogChunk, Rollout):
+    for table in (Completion, Result, Metric, LogChunk, Rollout, Mirror):
         session.execute(delete(table).where(table.run_id.in_(run_ids)))
     session.execute(delete(Event).where(Event.job_id.in_(job_ids)))
     session.execute(update(Event).where(Event.run_id.in_(run_ids)).values(run_id=None))  # a job's are gapless

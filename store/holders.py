@@ -21,7 +21,7 @@ _MANY = 3
 
 OWN = frozenset({
     "experiments", "jobs", "runs", "run_dependencies", "attempts", "checkpoints", "results", "completions", "metrics",
-    "log_chunks", "events", "rollouts",
+    "log_chunks", "events", "rollouts", "mirrors",
 })  # fmt: skip
 """Tables whose rows go with the job or run that they belong to. A row of any other one that refers to it holds it."""
 

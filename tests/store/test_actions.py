@@ -65,7 +65,7 @@ def test_the_newest_models_of_a_job_are_judged(lab, champion):
     mine = [lab.checkpoint(name="mine", metadata={"team": "blue"}) for _ in range(3)]
     lab.checkpoint(name="other")
     _, found = fired(lab, suite, {"newest": 2, "job": "mine", "metadata": {"team": "blue"}})
-    assert judged(lab, found) == [mine[2], mine[1]]
+    assert judged(lab, found) == [mine[1], mine[2]], "the older one first"
     _, found = fired(lab, suite, {"newest": 2, "metadata": {"team": "red"}})
     assert (found.outcome, "no published model" in found.message) == ("failed", True)
 

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from store import queue
+from store import claims, queue
 from store.database import Database
 from store.repositories.mirrors import Mirrors
 from store.repositories.runs import Runs
@@ -34,7 +34,7 @@ def test_a_claim_knows_its_trace_and_its_wait_and_mirrors_what_it_logs(
         session.info[TRACEPARENT] = TRACE
         submit_job(session, spec_of(SPEC), any_settings)
     with any_database.write() as session:
-        claim = queue.claim(
+        claim = claims.claim(
             session,
             worker_id=UUID(int=1),
             queues=["lco.cpu"],

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from store import queue
+from store import claims, queue
 from store.database import Database
 from store.models.mirror import Mirror
 from store.models.record import Event
@@ -43,7 +43,7 @@ def claim(database: Database, settings: Settings) -> Claim:
     with database.write() as session:
         submit_job(session, spec_of(document), settings)
     with database.write() as session:
-        found = queue.claim(
+        found = claims.claim(
             session,
             worker_id=UUID(int=1),
             queues=["lco.cpu"],
