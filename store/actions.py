@@ -14,7 +14,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint
 from store.models.run import Run
 from store.models.suite import OPEN, Verdict
-from store.regression import OPEN, request_verdict, resolve_checkpoint
+from store.regression import request_verdict, resolve_checkpoint
 from store.repositories.jobs import Experiments
 from store.repositories.suites import Suites
 from store.schedule_specs import AliasSelection, ExperimentAction, JobAction, SuiteAction, experiment_of, job_of
@@ -82,7 +82,7 @@ def _chosen(session: Session, action: SuiteAction, found: UUID | None) -> list[U
         query = query.where(Job.name == chosen.job)
     for key, text in chosen.metadata.items():
         query = query.where(Job.details[key].as_string() == text)
-    identifiers = list(session.scalars(query.order_by(Checkpoint.id.desc()).limit(chosen.newest)))
+    identifiers = list(session.scalars(query.order_by(Checkpoint.id.desc()).limit(chosen.newest)))[::-1]
     if not identifiers:
         raise Invalid("/checkpoints", "there is no published model that meets the filter")
     return identifiers
@@ -107,11 +107,7 @@ def active_objects(session: Session, objects: Iterable[Any]) -> list[str]:
     found = []
     for name in objects:
         prefix = str(name).partition("_")[0]
-        status: str | None
-        if prefix == "vrd":
-            state = session.scalar(select(Verdict.state).where(Verdict.id == decode_id("vrd", name)))
-            status = state if state in OPEN else None
-        elif prefix == "job":
+        if prefix == "job":
             status = session.scalar(select(Job.status).where(Job.id == decode_id("job", name)))
         elif prefix == "vrd":
             is_open = select(Verdict.id).where(Verdict.id == decode_id("vrd", name), Verdict.state.in_(OPEN))

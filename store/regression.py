@@ -34,8 +34,6 @@ _TOLD = ("benchmark", "metric", "decoding", "outcome", "value", "baseline_value"
 """Of each gate, in notifications."""
 ENDED_BADLY = ("failed", "cancelled")
 """Statuses of a job that give no result."""
-OPEN = ("pending", "running")
-"""States of a verdict that is still to come."""
 
 
 def create_suite(session: Session, spec: SuiteSpec) -> Suite:

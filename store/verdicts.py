@@ -14,7 +14,6 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from evaluation.results import sampled_metrics
 from evaluation.types import Completion as TypedCompletion
 from store.database import Database, database_time
 from store.errors import Invalid
@@ -25,7 +24,7 @@ from store.models.job import Job
 from store.models.record import Checkpoint, Completion, Result
 from store.models.run import Run
 from store.models.suite import OPEN, Verdict
-from store.regression import ENDED_BADLY, OPEN, is_of_use, tell_verdict
+from store.regression import ENDED_BADLY, is_of_use, tell_verdict
 from store.repositories.aliases import Aliases
 from store.repositories.suites import Suites, Verdicts
 from store.suite_specs import Plan, WholeGate, whole_gates
@@ -149,7 +148,7 @@ def _failure(session: Session, job_id: UUID) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _EvaluationRun:
+class EvaluationRun:
     """The one run of an evaluation job."""
 
     id: UUID
@@ -157,13 +156,13 @@ class _EvaluationRun:
     """The run that has the completions: itself, or the one that it took them over from."""
 
 
-def _run_of(session: Session, job_id: UUID) -> _EvaluationRun:
+def _run_of(session: Session, job_id: UUID) -> EvaluationRun:
     row = session.execute(select(Run.id, Run.reused_run_id).where(Run.job_id == job_id)).one()
-    return _EvaluationRun(row.id, row.reused_run_id or row.id)
+    return EvaluationRun(row.id, row.reused_run_id or row.id)
 
 
 def _measured(
-    session: Session, gate: WholeGate, plan: Plan, own: _EvaluationRun, base: _EvaluationRun
+    session: Session, gate: WholeGate, plan: Plan, own: EvaluationRun, base: EvaluationRun
 ) -> Measured | Whole:
     """What a gate looks at.
 
@@ -173,8 +172,8 @@ def _measured(
     _check_configuration(session, gate, own, base)
     if not gate.is_paired:
         assert gate.min_value is not None
-        value, stderr, num_examples = _whole_value(session, gate, own)
-        baseline_value, baseline_stderr, _ = _whole_value(session, gate, base)
+        value, stderr, num_examples = whole_value(session, gate, own)
+        baseline_value, baseline_stderr, _ = whole_value(session, gate, base)
         return Whole(
             min_value=gate.min_value,
             value=value,
@@ -196,8 +195,8 @@ def _measured(
     )
 
 
-def _check_configuration(session: Session, gate: WholeGate, own: _EvaluationRun, base: _EvaluationRun) -> None:
-    def of(run: _EvaluationRun) -> set[str]:
+def _check_configuration(session: Session, gate: WholeGate, own: EvaluationRun, base: EvaluationRun) -> None:
+    def of(run: EvaluationRun) -> set[str]:
         query = select(Result.configuration).where(
             Result.run_id == run.id, Result.benchmark == gate.benchmark, Result.decoding == gate.decoding
         )
@@ -213,7 +212,7 @@ def _check_configuration(session: Session, gate: WholeGate, own: _EvaluationRun,
         )
 
 
-def _whole_value(session: Session, gate: WholeGate, run: _EvaluationRun) -> tuple[float | None, float | None, int]:
+def whole_value(session: Session, gate: WholeGate, run: EvaluationRun) -> tuple[float | None, float | None, int]:
     """A metric's mean over eval seeds, its standard error, and its examples.
 
     The error is the mean of those of the seeds: that of one seed, since all have the examples in common.
@@ -294,6 +293,8 @@ def _of_pass(gate: WholeGate, plan: Plan, passed: Mapping[str, list[tuple[float,
         for example, some in passed.items()
         for number, (value, extracted) in enumerate(some)
     ]
+    from evaluation.results import sampled_metrics  # loads numpy, which a supervisor is without until it needs it
+
     return sampled_metrics(completions, plan.pass_at, plan.samples_per_example)[gate.metric]
 
 

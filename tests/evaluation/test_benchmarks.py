@@ -137,3 +137,11 @@ def test_benchmarks_and_configurations_are_read_without_torch():
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_units_are_of_metrics_that_the_benchmark_has(name):
     assert BENCHMARKS[name].units.keys() <= set(BENCHMARKS[name].metrics)
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_metrics_that_gates_can_be_set_on_are_metrics_of_the_benchmark(name):
+    benchmark = BENCHMARKS[name]
+    assert benchmark.recorded
+    assert {*benchmark.recorded, *benchmark.floors} <= set(benchmark.metrics)
+    assert not set(benchmark.recorded) & set(benchmark.floors)

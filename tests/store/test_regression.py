@@ -281,14 +281,13 @@ def test_an_open_verdict_and_a_suite_with_a_fixed_baseline_hold_checkpoints(lab)
     assert held(lab, base) == []
 
 
-def test_a_deleted_checkpoint_that_was_not_evaluated_is_an_error(lab, champion):
+def test_a_deleted_checkpoint_is_refused(lab, champion):
     suite, checkpoint_id = lab.suite(), lab.checkpoint()
     with lab.database.write() as session:
         row = session.get_one(Checkpoint, checkpoint_id)
         row.deleted_at, row.deleted_reason = utc_now(), "it expired"
-    verdict = lab.request(suite, checkpoint_id)
-    assert verdict.state == "error"
-    assert "it expired" in verdict.reason
+    with pytest.raises(Invalid, match="was deleted on"):
+        lab.request(suite, checkpoint_id)
 
 
 @on_each_engine

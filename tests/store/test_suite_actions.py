@@ -11,17 +11,16 @@ from store.models.base import utc_now
 from store.models.notification import Notification
 from store.models.project import DEFAULT_PROJECT_ID
 from store.models.schedule import Schedule, ScheduleFire
-from store.repositories.aliases import Aliases
 from store.repositories.schedules import Schedules
 from store.schedule_specs import ScheduleSpec
-from store.schedules import fire_schedules, is_active
+from store.schedules import fire_schedules
 from store.verdicts import advance
 from tests.store.laboratory import BAD, GOOD, Laboratory, answers
 
 
 @pytest.fixture
-def lab(request):
-    return Laboratory(request.getfixturevalue("rig" if "rig" in request.fixturenames else "sqlite_rig"))
+def lab(rig):
+    return Laboratory(rig)
 
 
 @pytest.fixture
@@ -45,11 +44,6 @@ def make_due(lab):
         session.execute(update(Schedule).values(next_due_at=utc_now() - timedelta(seconds=61)))
 
 
-def fire(lab):
-    make_due(lab)
-    return fire_schedules(lab.database, lab.rig.settings)
-
-
 def fires(lab):
     with lab.database.read() as session:
         return list(session.scalars(select(ScheduleFire).order_by(ScheduleFire.id)))
@@ -60,7 +54,6 @@ def told(lab):
         return list(session.scalars(select(Notification).order_by(Notification.created_at, Notification.id)))
 
 
-@pytest.mark.usefixtures("rig")
 def test_several_schedulers_ask_for_the_verdict_on_an_alias_once(lab, champion):
     candidate = lab.checkpoint()
     lab.name("candidate", candidate)
@@ -77,37 +70,6 @@ def test_several_schedulers_ask_for_the_verdict_on_an_alias_once(lab, champion):
     assert (fired.outcome, fired.objects) == ("submitted", [encode_id("vrd", verdict.id)])
 
 
-def test_a_schedule_waits_while_its_verdict_is_open(lab, champion):
-    schedule_id = schedule(lab, lab.suite(), {"alias": "champion"})
-    fire(lab)
-    with lab.database.read() as session:
-        assert is_active(session, schedule_id)
-    lab.evaluate({champion: answers(GOOD)})
-    advance(lab.database)
-    with lab.database.read() as session:
-        assert not is_active(session, schedule_id)
-
-
-def test_the_newest_checkpoints_of_a_job_are_judged_oldest_first(lab, champion):
-    old, first, second = (lab.checkpoint(metadata={"team": team}) for team in ("a", "a", "a"))
-    lab.checkpoint(metadata={"team": "b"})
-    schedule(lab, lab.suite(), {"newest": 2, "job": "sft", "metadata": {"team": "a"}})
-    fire(lab)
-    assert [verdict.checkpoint_id for verdict in lab.verdicts()] == [first, second]
-    assert old not in {verdict.checkpoint_id for verdict in lab.verdicts()}
-
-
-@pytest.mark.parametrize("checkpoints", [{"alias": "nobody"}, {"newest": 1, "job": "other"}])
-def test_a_schedule_with_nothing_to_judge_fails_and_says_why(lab, champion, checkpoints):
-    schedule(lab, lab.suite(), checkpoints)
-    fire(lab)
-    (fired,) = fires(lab)
-    assert fired.outcome == "failed"
-    assert fired.message
-    assert lab.verdicts() == []
-
-
-@pytest.mark.usefixtures("rig")
 def test_every_verdict_is_told_with_its_numbers_once(lab, champion):
     suite, bad = lab.suite(), lab.checkpoint()
     verdict = lab.request(suite, bad)
@@ -118,11 +80,3 @@ def test_every_verdict_is_told_with_its_numbers_once(lab, champion):
     assert (one.type, one.object_id) == ("verdict.regressed", encode_id("vrd", verdict.id))
     assert one.data["suite_name"] == "nightly"
     assert one.data["gates"][0]["value"] == 0.3
-
-
-def test_a_verdict_that_cannot_be_asked_for_is_told_too(lab, champion):
-    suite, checkpoint_id = lab.suite(), lab.checkpoint()
-    with lab.database.write() as session:
-        Aliases(session).remove("champion")
-    lab.request(suite, checkpoint_id)
-    assert [one.type for one in told(lab) if one.type.startswith("verdict.")] == ["verdict.error"]

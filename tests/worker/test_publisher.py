@@ -31,8 +31,8 @@ def test_a_run_goes_on_where_another_machine_left_it(any_platform: Platform, s3_
     attempt = here.directory(run_id).relative_to(here.settings.artifacts).as_posix()
     assert wait_until(lambda: store.newest_checkpoint(attempt))
     supervisor.drain()
-    assert first.is_over()
-    Supervision(there.supervisor()).is_over(30)
+    assert first.is_over(60)
+    assert Supervision(there.supervisor()).is_over(60)
     run = there.run(run_id)
     assert (run.state, run.attempt) == ("succeeded", 2)
     assert there.attempts(run_id)[1].resumed_from_step > 0
@@ -43,7 +43,7 @@ def test_a_run_goes_on_where_another_machine_left_it(any_platform: Platform, s3_
 def test_what_a_run_published_is_read_on_the_other_machine(platform: Platform, s3_url: str) -> None:
     here, there = (machine(platform, s3_url, name) for name in ("here", "there"))
     run_id = here.submit()
-    assert Supervision(here.supervisor()).is_over()
+    assert Supervision(here.supervisor()).is_over(60)
     assert not there.directory(run_id).exists()
     assert is_here(there.settings, there.directory(run_id))
     assert there.link(run_id, 1) == here.link(run_id, 1)
@@ -65,13 +65,13 @@ def test_a_run_does_not_count_as_done_before_the_store_has_it(
         push(store, root, directory)
 
     monkeypatch.setattr(ObjectStore, "push", faulty)
-    assert Supervision(here.supervisor()).is_over()
+    assert Supervision(here.supervisor()).is_over(60)
     run = here.run(run_id)
     assert (run.state, run.error_code, run.error_message) == ("retry_wait", "object_store", "away")
     is_away.clear()
     reconciler = Reconciler(here.settings, here.database)
     assert wait_until(lambda: (reconciler.tick(), here.state(run_id) == "queued")[1])
-    assert Supervision(here.supervisor()).is_over()
+    assert Supervision(here.supervisor()).is_over(60)
     assert here.state(run_id) == "succeeded"
     assert is_published(here.settings, here.directory(run_id, 2))
 
