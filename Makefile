@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test check parity smollm eval-proofs test-faults test-browser chromium screenshots clean
+.PHONY: help install lock demo test check parity smollm eval-proofs schemathesis test-faults test-browser chromium screenshots clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -75,6 +75,9 @@ smollm: $(STAMP) ## a real pretrained model in short form; ARGS='--long --gsm8k 
 
 eval-proofs: $(STAMP) ## every proof of the evaluation, the long kill sweep too; -rs names those that miss shared data (LCO_SHARED_DATA)
 	$(PYTEST) -m "not gpu" -n 0 -rs --timeout 3600 tests/evaluation tests/lco/grading tests/lco/test_qa_feedback.py
+
+schemathesis: $(STAMP) ## generated requests to every operation, other ones than in the suite (long); SCHEMATHESIS_SEED=N repeats a run
+	SCHEMATHESIS_EXAMPLES=$${SCHEMATHESIS_EXAMPLES:-200} SCHEMATHESIS_SEED=$${SCHEMATHESIS_SEED:-$$RANDOM} $(PYTEST) -n $(TEST_PROCESSES) --dist load --timeout 3600 tests/api/test_schemathesis.py
 
 test-faults: $(STAMP) ## kill -9 of trainer, supervisor and API at three stages of the demo (long)
 	$(PYTEST) -m faults -n 0 --timeout 3600

@@ -1,11 +1,12 @@
 """The application: `create_app(settings)`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from starlette.staticfiles import StaticFiles
 
 from api import errors, openapi
@@ -17,6 +18,7 @@ from api.middleware import BodyCap, HostAllowList, RequestContext
 from api.routes import (
     aliases,
     api_keys,
+    audit,
     benchmarks,
     checkpoints,
     checks,
@@ -30,6 +32,8 @@ from api.routes import (
     models,
     outputs,
     overview,
+    prices,
+    projects,
     records,
     results,
     rewards,
@@ -38,6 +42,7 @@ from api.routes import (
     samples,
     schedules,
     scores,
+    searches,
     storage,
     suites,
     verdicts,
@@ -54,7 +59,9 @@ _ROUTERS = (
     jobs.router,
     records.router,
     checks.router,
+    prices.router,
     experiments.router,
+    searches.router,
     runs.router,
     rewards.router,
     rollouts.router,
@@ -76,6 +83,8 @@ _ROUTERS = (
     schedules.router,
     webhooks.router,
     api_keys.router,
+    projects.router,
+    audit.router,
     health.router,
     documentation.router,
     dashboard,
@@ -93,15 +102,15 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
+        # Spans alone, where tracing.start ran; those of machines that look every second would bury the others.
+        telemetry={"metrics": False, "logs": False, "operation_spans": False, "exclude": _is_untraced},
     )
     app.state.query_names = {}
     app.state.metrics = RequestMetrics()
     connect(app, settings)
     errors.install(app)
-    root = APIRouter(dependencies=[Depends(authorize), Depends(known_parameters)])
-    for router in _ROUTERS:
-        root.include_router(router)
-    app.include_router(root)
+    for router in _ROUTERS:  # without a router of their own around them, which each request would be matched with, too
+        app.include_router(router, dependencies=[Depends(authorize), Depends(known_parameters)])
     app.mount("/static", _Static(directory=STATIC), name="static")
     # The last one added is the outermost.
     app.add_middleware(BodyCap, uncapped=frozenset({"/v1/datasets"}))  # its upload counts by itself
@@ -125,6 +134,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.hub.close()
     app.state.database.dispose()
+
+
+def _is_untraced(scope: MutableMapping[str, Any]) -> bool:
+    path = str(scope.get("path", ""))
+    return path in ("/healthz", "/readyz", "/metrics") or path.startswith("/static/")
 
 
 class _Static(StaticFiles):

@@ -24,9 +24,11 @@ from sqlalchemy.orm import Session as OrmSession
 from starlette.concurrency import run_in_threadpool
 
 from api.errors import ApiError, wants_page
+from store.confinement import release
 from store.database import Database
 from store.ids import decode_id, encode_id, new_id
 from store.models.access import ApiKey
+from store.models.project import DEFAULT_PROJECT_ID
 from store.repositories.keys import Keys
 
 Scope = Literal["read", "write", "admin"]
@@ -58,9 +60,20 @@ class Principal:
     project_id: UUID
     """The key's project: whose rows there are for this principal."""
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether it manages the whole installation: an admin key of the default project."""
+        return self.scope == "admin" and self.project_id == DEFAULT_PROJECT_ID
+
     def may(self, scope: Scope) -> bool:
         """Whether the scope is included in this principal's."""
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
+
+
+def widen(session: OrmSession, principal: Principal) -> None:
+    """Lets an operator's session see all projects; everybody else's stays as it is."""
+    if principal.is_operator:
+        release(session)
 
 
 def requires(policy: Policy) -> Callable[[_Endpoint], _Endpoint]:

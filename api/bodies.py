@@ -11,7 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from api import strict_json
 from api.errors import ApiError, FieldError, body_errors, describe
+from store.document_parts import check_assumed
+from store.errors import Invalid
 from store.matrix import expand, is_matrix
+from store.search import check_search
 from store.specs import ExperimentSpec
 
 T = TypeVar("T")
@@ -84,9 +87,11 @@ def experiment_of(document: Any) -> SubmittedExperiment:
     """The experiment that a document describes, its matrix expanded.
 
     Raises:
-        Invalid: the matrix is wrong.
+        Invalid: the matrix is wrong, or `assumed` names a place that the document does not have.
         ApiError: the expanded experiment is wrong.
     """
+    if isinstance(document, dict):
+        check_assumed(document)
     if not is_matrix(document):
         return SubmittedExperiment(_experiment(document, document, None), document)
     expanded = expand(document)
@@ -95,7 +100,14 @@ def experiment_of(document: Any) -> SubmittedExperiment:
 
 def _experiment(plain: Any, document: Any, origins: Sequence[int] | None) -> ExperimentSpec:
     try:
-        return _EXPERIMENT.validate_json(json.dumps(plain).encode())
+        spec = _EXPERIMENT.validate_json(json.dumps(plain).encode())
+        check_search(spec)
+        return spec
+    except Invalid as error:
+        field = FieldError(pointer=error.pointer, code="invalid", message=error.message)
+        if origins is not None:
+            field = template_error(field, plain, origins)
+        raise Invalid(field.pointer, field.message) from None
     except ValidationError as error:
         errors = body_errors(error, plain)
         if origins is not None:

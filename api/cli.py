@@ -14,24 +14,32 @@ from typing import Any
 from api.parsers import (
     checkpoints,
     datasets,
+    experiments,
     jobs,
     keys,
     maintenance,
     models,
     platform,
+    projects,
     rewards,
     schedules,
+    searches,
     storage,
     suites,
+    tools,
     webhooks,
 )
+from api.parsers.base import Parser
 from api.parsers.models import ANALYSES, STAGES, TOOLS
 
 _GROUPS = (
     platform,
     maintenance,
     jobs,
+    experiments,
+    searches,
     keys,
+    projects,
     models,
     datasets,
     checkpoints,
@@ -40,6 +48,7 @@ _GROUPS = (
     suites,
     schedules,
     webhooks,
+    tools,
 )
 """Modules that add commands, in the order of the help."""
 
@@ -90,6 +99,10 @@ def friendly(error: Exception) -> str | None:
     from api.transport import ApiFailure
 
     if isinstance(error, ApiFailure):
+        if error.code == "unreachable":
+            return (
+                f"{error}; start the platform with `lco up`, or name another one in LCO_URL (`lco doctor` looks closer)"
+            )
         fields = error.problem.get("errors", [])
         lines = [f"\n  {field['pointer'] or '/'}: {field['message']}" for field in fields]
         return f"{error}" if len(fields) < 2 else f"{error.code}{''.join(lines)}"
@@ -110,7 +123,7 @@ def _setting_error(error: Any) -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="lco",
         description="Training and evaluation platform for Logits Convex Optimization.",
         epilog="Settings come from LCO_* variables; LCO_DATA_DIR (default ./var) is where the platform lives.",

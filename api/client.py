@@ -15,9 +15,11 @@ from api.clients.alerts import Alerts, AsyncAlerts
 from api.clients.checks import AsyncChecks, Checks
 from api.clients.jobs import AsyncJobs, Jobs
 from api.clients.overview import AsyncOverview, Overview
+from api.clients.projects import AsyncProjects, Projects
 from api.clients.registry import AsyncRegistry, Registry
 from api.clients.results import AsyncResults, Results
 from api.clients.rewards import AsyncRewards, Rewards
+from api.clients.searches import AsyncSearches, Searches
 from api.clients.storage import AsyncStorage, Storage
 from api.clients.suites import AsyncSuites, Suites
 from api.transport import ApiFailure
@@ -25,7 +27,7 @@ from api.transport import ApiFailure
 __all__ = ["ApiFailure", "AsyncClient", "Client"]
 
 
-class Client(Jobs, Registry, Storage, Results, Rewards, Access, Overview, Checks, Suites, Alerts):
+class Client(Jobs, Registry, Storage, Results, Rewards, Searches, Access, Overview, Checks, Suites, Alerts, Projects):
     """The whole API; see `api.clients.base.Asking` for the arguments."""
 
 
@@ -35,7 +37,9 @@ class AsyncClient(
     AsyncStorage,
     AsyncResults,
     AsyncRewards,
+    AsyncSearches,
     AsyncAccess,
+    AsyncProjects,
     AsyncOverview,
     AsyncChecks,
     AsyncSuites,

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
+from api.audit import Trail, trail_of
 from api.auth import Principal
 from api.errors import ApiError, FieldError
 from api.streaming import Hub
@@ -18,10 +19,15 @@ from store.settings import Settings
 
 
 async def get_database(request: Request) -> Database:
-    """The application's database, confined to the caller's project; whole on open routes, which have no caller."""
+    """The application's database, confined to the caller's project; whole on open routes, which have no caller.
+
+    What a request changes through it leaves an entry in the audit log.
+    """
     database: Database = request.app.state.database
     principal: Principal | None = getattr(request.state, "principal", None)
-    return database if principal is None else database.confined(principal.project_id)
+    if principal is None:
+        return database
+    return database.confined(principal.project_id, trail_of(request, principal))
 
 
 async def get_settings(request: Request) -> Settings:
@@ -36,6 +42,13 @@ async def get_principal(request: Request) -> Principal:
     return principal
 
 
+async def get_trail(request: Request) -> Trail:
+    """What will stand in the audit log; only on routes that change something and are not open."""
+    trail = trail_of(request, request.state.principal)
+    assert trail is not None
+    return trail
+
+
 async def get_hub(request: Request) -> Hub:
     """What wakes event streams."""
     hub: Hub = request.app.state.hub
@@ -45,6 +58,7 @@ async def get_hub(request: Request) -> Hub:
 DatabaseDep = Annotated[Database, Depends(get_database)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
+TrailDep = Annotated[Trail, Depends(get_trail)]
 HubDep = Annotated[Hub, Depends(get_hub)]
 
 

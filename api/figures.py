@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from api.result_schemas import TableRow, Unit
+from api.result_schemas import PublishedValue, TableRow, Unit
 
 
 def figure(value: float | None, unit: Unit, digits: int = 1) -> str:
@@ -12,6 +12,14 @@ def figure(value: float | None, unit: Unit, digits: int = 1) -> str:
     if unit == "number":
         return f"{value:.{digits + 2}f}"
     return f"{100 * value if unit == 'fraction' else value:.{digits}f}"
+
+
+def printed(other: PublishedValue | None, unit: Unit, plus_minus: str = "±") -> str:
+    """A printed number with its spread, in brackets: `[58.30 ± 1.83]`; empty where there is none."""
+    if other is None:
+        return ""
+    value, std = figure(other.value, unit, 2), figure(other.std, unit, 2)
+    return f"[{value} {plus_minus} {std}]" if std else f"[{value}]"
 
 
 def size_text(num_bytes: float) -> str:

@@ -16,13 +16,16 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
+from api.audit import Trail
 from api.auth import Principal
 from api.bell import ring_due
-from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
+from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep, TrailDep
 from api.errors import ApiError, FieldError
 from store.database import Database
 from store.repositories.keys import Keys
 from store.settings import Settings
+from store.submission import TRACEPARENT
+from store.tracing import valid_traceparent
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Reply:
     """The object."""
     location: str = ""
     """Path of a new object."""
+    is_change: bool = True
+    """Whether anything changed; what changed nothing is not in the audit log."""
     secret: dict[str, str] = field(default_factory=dict)
     """Fields that the first reply alone shows; they are not kept."""
 
@@ -48,6 +53,9 @@ class Once:
     principal: Principal
     key: str | None
     request_sha256: str
+    trail: Trail
+    traceparent: str | None = None
+    """Trace context that the client sent."""
 
     def run(self, work: Callable[[Session], Reply]) -> Response:
         """The reply of the work, or the kept one of an earlier request with the same key.
@@ -56,9 +64,13 @@ class Once:
             ApiError: the key was used for another request.
         """
         with self.database.write() as session:
+            session.info[TRACEPARENT] = self.traceparent
             if (kept := self._kept(session)) is not None:
+                self.trail.is_over = True
                 return kept
             reply = work(session)
+            self.trail.tell(reply.body)
+            self.trail.is_over = not reply.is_change
             document = reply.body.model_dump(mode="json")
             if self.key is not None:
                 Keys(session).keep_reply(
@@ -104,11 +116,14 @@ async def get_once(
     database: DatabaseDep,
     settings: SettingsDep,
     principal: PrincipalDep,
+    trail: TrailDep,
     idempotency_key: KeyHeader = None,
 ) -> Once:
     """What does the work of a POST."""
     check_key(idempotency_key)
-    return Once(database, settings, principal, idempotency_key, request_hash(request, await request.body()))
+    request_sha256 = request_hash(request, await request.body())
+    sent = valid_traceparent(request.headers.get("traceparent"))
+    return Once(database, settings, principal, idempotency_key, request_sha256, trail, sent)
 
 
 def check_key(key: str | None) -> None:

@@ -27,6 +27,8 @@ _NAMES = {
     "ds": "data set",
     "wrk": "worker",
     "key": "API key",
+    "prj": "project",
+    "aud": "audit entry",
     "mdl": "model",
     "suite": "suite",
     "vrd": "verdict",

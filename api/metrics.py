@@ -2,7 +2,7 @@
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds."""
@@ -65,3 +65,19 @@ def gauge(
     yield f"# TYPE {name} {kind}"
     for key, value in values.items():
         yield sample(name, dict(zip(labels, key, strict=True)), value)
+
+
+def histogram(
+    name: str, description: str, bounds: Sequence[float], counts: Sequence[int], total_seconds: float
+) -> Iterable[str]:
+    """A metric without labels.
+
+    Args:
+        counts: how many values were at most each bound; all of them last.
+    """
+    yield f"# HELP {name} {description}"
+    yield f"# TYPE {name} histogram"
+    for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
+        yield sample(f"{name}_bucket", {"le": bound}, count)
+    yield sample(f"{name}_sum", {}, total_seconds)
+    yield sample(f"{name}_count", {}, counts[-1])

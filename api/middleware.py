@@ -8,12 +8,15 @@ import logging
 import re
 import time
 import uuid
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import RETRY_AFTER_SECONDS, ApiError, is_outage, make_problem, problem_response
 from api.metrics import RequestMetrics
+from store import logs
+from store.tracing import current_traceparent, trace_id_of
 
 logger = logging.getLogger("lco.api")
 
@@ -31,6 +34,8 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods whose requests leave no line in the log where they are answered."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -64,20 +69,29 @@ class RequestContext:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        self.num_requests += 1
-        try:
-            if self.num_requests > MAX_REQUESTS:
-                retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-                raise ApiError(503, "overloaded", "too many requests at once", headers=retry)
-            await self.app(scope, receive, send_with_headers)
-        except Exception as error:
-            if status:  # the response has begun: all that is left is to break the connection
-                raise
-            await self._answer(error, scope, receive, send_with_headers)
-        finally:
-            self.num_requests -= 1
-            route = getattr(scope.get("route"), "path", "")
-            self.metrics.observe(scope["method"], route, status, time.perf_counter() - started)
+        traced = trace_id_of(current_traceparent())
+        with logs.bound(request_id=request_id, **({"trace_id": traced} if traced else {})):
+            self.num_requests += 1
+            try:
+                if self.num_requests > MAX_REQUESTS:
+                    retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+                    raise ApiError(503, "overloaded", "too many requests at once", headers=retry)
+                await self.app(scope, receive, send_with_headers)
+            except Exception as error:
+                if status:  # the response has begun: all that is left is to break the connection
+                    raise
+                await self._answer(error, scope, receive, send_with_headers)
+            finally:
+                self.num_requests -= 1
+                self._observe(scope, status, time.perf_counter() - started)
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts an answered request; one that may have changed something leaves a line in the log."""
+        method = scope["method"]
+        self.metrics.observe(method, getattr(scope.get("route"), "path", ""), status, seconds)
+        if method not in _READING or status >= 500:
+            path = quote(scope["path"][:500])  # as it was sent: no end of a line in it
+            logger.info("%s %s: %d after %.0f ms", method, path, status, 1000 * seconds)
 
     async def _answer(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers for an exception that no handler took."""

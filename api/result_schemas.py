@@ -56,6 +56,17 @@ class SeedValue(Wire):
     num_unscored: int
 
 
+class PublishedValue(Wire):
+    """A number that somebody printed."""
+
+    value: float
+    """In the row's unit."""
+    std: float | None
+    """The printed spread, of whatever kind it is."""
+    source: str
+    """Where it is printed."""
+
+
 class TableRow(Wire):
     """One cell of the table of results: exact statistics over train seeds, computed when read."""
 
@@ -83,6 +94,8 @@ class TableRow(Wire):
     """Examples left out, over all seeds."""
     per_seed: list[SeedValue]
     """By train seed."""
+    published: PublishedValue | None = None
+    """What the experiment's document says was printed; such a row has no seeds where nothing of ours stands beside."""
 
 
 class ResultsTable(Wire):

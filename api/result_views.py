@@ -1,12 +1,13 @@
 """From results and completions to wire models."""
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from api import result_schemas as schemas
+from api.published import with_published
 from api.views import shown_id
 from evaluation.benchmarks import BENCHMARKS
 from store.ids import encode_id
@@ -128,8 +129,9 @@ def results_table(
     Raises:
         NotFound: there is no such experiment or job.
     """
+    document: Mapping[str, Any] = {}
     if experiment_id is not None:
-        Experiments(session).get(experiment_id)
+        document = Experiments(session).get(experiment_id).document
     elif job_id is not None:
         Jobs(session).get(job_id)
     results = Results(session)
@@ -140,6 +142,6 @@ def results_table(
     return schemas.ResultsTable(
         experiment_id=shown_id("exp", experiment_id),
         job_id=shown_id("job", job_id),
-        rows=table_rows(rows),
+        rows=with_published(table_rows(rows), document, unit_of),
         configurations=results.configurations({row.configuration for row in rows}),
     )

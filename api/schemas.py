@@ -5,6 +5,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from api import enums
+
 T = TypeVar("T")
 
 
@@ -65,10 +67,9 @@ class RunSummary(Wire):
     id: str
     seed: int
     """Train seed."""
-    state: str
-    """blocked, queued, leased, running, stopping, retry_wait, paused, succeeded, failed, cancelled or quarantined."""
-    desired: str
-    """What was asked for: run, pause or cancel."""
+    state: enums.State
+    desired: enums.Wish
+    """What was asked for."""
     status_reason: str
     """Why the run is in its state."""
     attempt: int
@@ -76,6 +77,8 @@ class RunSummary(Wire):
     progress: Progress
     started_at: datetime | None
     finished_at: datetime | None
+    is_held: bool = False
+    """Paused by itself at the end of a rung of its search, which decides whether it goes on."""
     reused_run_id: str | None = None
     """The run whose output this one took over instead of running: completions, metrics and logs are there."""
 
@@ -87,7 +90,7 @@ class RunRead(RunSummary):
     job_id: str
     experiment_id: str | None
     job_name: str
-    kind: str
+    kind: enums.JobKind
     method: str
     """The name under which its results are tabled."""
     queue: str
@@ -124,14 +127,14 @@ class AttemptRead(Wire):
     n: int
     """1 for the first."""
     worker_id: str
-    dispatcher: str
-    """`local` or `celery`: what woke the worker."""
+    dispatcher: enums.Dispatcher
+    """What woke the worker."""
     host: str
     pid: int | None
     gpus: list[int]
     """Indices of the GPUs it had."""
-    outcome: str | None
-    """null while it runs; succeeded, stopped, user, infra, oom, non_finite, collapsed, paused or lost."""
+    outcome: enums.AttemptOutcome | None
+    """null while it runs."""
     exit_code: int | None
     """Negative for a signal."""
     error_message: str
@@ -141,6 +144,28 @@ class AttemptRead(Wire):
     ended_at: datetime | None
 
 
+class BudgetRead(Wire):
+    """What may be spent; null for no limit."""
+
+    wall_seconds: float | None = None
+    """Seconds that attempts may run, added up."""
+    tokens: int | None = None
+    """Tokens generated plus tokens trained on."""
+    judge_usd: float | None = None
+    """What judges may cost, in the currency of their `prices`."""
+
+
+class SpentRead(Wire):
+    """What was spent so far."""
+
+    wall_seconds: float
+    """Of attempts, open ones until now; waiting is not counted."""
+    tokens: float
+    """Generated plus trained on, as metrics and completions tell them."""
+    judge_usd: float
+    """As results tell it: an evaluation that still runs is not in it."""
+
+
 class JobRead(Wire):
     """What was submitted: one spec over a list of seeds."""
 
@@ -148,12 +173,11 @@ class JobRead(Wire):
     id: str
     experiment_id: str | None
     name: str
-    kind: str
-    """sft, pairs, dpo, train or evaluation."""
+    kind: enums.JobKind
     method: str
     """The name under which its results are tabled."""
-    status: str
-    """queued, running, paused, succeeded, failed or cancelled; follows from the runs."""
+    status: enums.Status
+    """Follows from the runs."""
     seeds: list[int]
     """Train seeds: one run each."""
     runs: list[RunSummary]
@@ -165,6 +189,10 @@ class JobRead(Wire):
     metadata: dict[str, str]
     spec: dict[str, Any]
     """The spec as submitted, with every default."""
+    budget: BudgetRead | None = None
+    """What each of its runs may spend."""
+    spent: SpentRead | None = None
+    """By all its runs; in lists only of a job with a budget."""
     version: int
     created_at: datetime
 
@@ -174,9 +202,9 @@ class JobNode(Wire):
 
     id: str
     name: str
-    kind: str
+    kind: enums.JobKind
     method: str
-    status: str
+    status: enums.Status
     needs: list[str]
     """Names of the jobs it depends on."""
     runs: list[RunSummary]
@@ -189,7 +217,7 @@ class ExperimentRead(Wire):
     id: str
     name: str
     description: str
-    status: str
+    status: enums.Status
     """Follows from the jobs: running while any is unfinished."""
     num_runs: int
     num_finished: int
@@ -202,6 +230,10 @@ class ExperimentRead(Wire):
     """Runs that took over the output of an earlier one."""
     cloned_from: str | None = None
     """The experiment that this one is a changed copy of."""
+    budget: BudgetRead | None = None
+    """What all its runs together may spend."""
+    spent: SpentRead | None = None
+    """By all its runs; in lists only of an experiment with a budget."""
     metadata: dict[str, str]
     created_at: datetime
 
@@ -217,7 +249,7 @@ class EventRead(Wire):
     attempt: int | None
     type: str
     """job.created, run.state, run.checkpoint or run.message."""
-    level: str
+    level: enums.Level
     message: str
     data: dict[str, Any]
     created_at: datetime
@@ -275,7 +307,7 @@ class CurveOverSeeds(Wire):
     job_id: str
     job: str
     """Its name."""
-    kind: str
+    kind: enums.JobKind
     method: str
     key: str
     points: list[CurvePoint]
@@ -314,7 +346,7 @@ class CheckpointRead(Wire):
     model: str | None = None
     """Name of the registered model whose weights these are; jobs take it as `model:NAME`."""
     attempt: int
-    kind: str
+    kind: enums.CheckpointKind
     """`state` (resumable) or `model` (published at the end)."""
     step: int
     path: str

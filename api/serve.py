@@ -1,7 +1,6 @@
 """The API as a process: `python -m api.serve`. It never migrates; `lco migrate` and `lco up` do."""
 
 import ipaddress
-import logging
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ import uvicorn
 from api.app import create_app
 from api.auth import create_key
 from lco.manifest import write_durably
+from store import logs, tracing
 from store.database import Database, is_current, make_engine
 from store.repositories.keys import Keys
 from store.settings import Settings
@@ -109,12 +109,14 @@ def serve(settings: Settings) -> int:
     except OSError as error:
         print(f"cannot bind {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
         return 2
+    tracing.start("lco-api")
     address = address_of(settings.host, bound.getsockname()[1])
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         access_log=False,
         log_level="warning",
+        log_config=None,  # it goes where the API's own log goes
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
         proxy_headers=False,
@@ -128,7 +130,6 @@ def serve(settings: Settings) -> int:
 
 def main() -> int:
     """The command line: settings come from the environment."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.umask(0o077)
     try:
@@ -136,6 +137,7 @@ def main() -> int:
     except ValueError as error:
         print(f"settings: {error}", file=sys.stderr)
         return 2
+    logs.configure(settings, own=("lco",))
     return serve(settings)
 
 

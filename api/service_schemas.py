@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
+from api import enums
 from api.result_schemas import Unit
 from api.schemas import Wire
 
@@ -151,7 +152,7 @@ class ScoredRun(Wire):
 
     id: str
     seed: int
-    state: str
+    state: enums.State
     error: str | None
     """Why it failed."""
     figures: dict[str, Any] | None
@@ -169,7 +170,7 @@ class ScoreRead(Wire):
     name: str
     scoring: str
     """`math`, `alpaca-eval`, `qa-feedback`, `mmlu` or `completions`."""
-    status: str
+    status: enums.Status
     """Of the job."""
     figures: dict[str, Any] | None
     """Those of its only run; null before that succeeded, and where there are several."""
@@ -182,8 +183,10 @@ class ApiKeyRead(Wire):
 
     object: Literal["api_key"] = "api_key"
     id: str
+    project_id: str
+    """The project whose objects it reaches."""
     name: str
-    scope: str
+    scope: enums.KeyScope
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -213,7 +216,7 @@ class WorkerRead(Wire):
     id: str
     host: str
     pid: int
-    dispatcher: str
+    dispatcher: enums.Dispatcher
     queues: list[str]
     labels: list[str]
     slots: int

@@ -9,6 +9,7 @@ from fastapi import Response
 from sqlalchemy.orm import Session as OrmSession
 
 from api.auth import SESSION_COOKIE, hash_secret, verify_key
+from store.models.access import ApiKey
 from store.repositories.keys import Keys
 
 SESSION_SECONDS = 7 * 24 * 3600
@@ -16,10 +17,10 @@ LINK_SECONDS = 3600
 _PREFIX = "lco_se_"
 
 
-def open_session(session: OrmSession, key_text: str) -> str | None:
-    """A new session's token for whoever presents a key; None when the key is not active."""
+def open_session(session: OrmSession, key_text: str) -> tuple[str, ApiKey] | None:
+    """A new session's token for whoever presents a key, and the key; None when it is not active."""
     key = verify_key(session, key_text)
-    return None if key is None else _add(session, key.id, SESSION_SECONDS, is_link=False)
+    return None if key is None else (_add(session, key.id, SESSION_SECONDS, is_link=False), key)
 
 
 def create_link(session: OrmSession, key_id: UUID) -> str:
@@ -27,10 +28,10 @@ def create_link(session: OrmSession, key_id: UUID) -> str:
     return _add(session, key_id, LINK_SECONDS, is_link=True)
 
 
-def redeem_link(session: OrmSession, token: str) -> str | None:
-    """A new session's token for a link's; None when the link was used, is too old, or never was."""
+def redeem_link(session: OrmSession, token: str) -> tuple[str, ApiKey] | None:
+    """A new session's token for a link's, and its key; None when the link was used, is too old, or never was."""
     key = Keys(session).use_link(hash_secret(token))
-    return None if key is None else _add(session, key.id, SESSION_SECONDS, is_link=False)
+    return None if key is None else (_add(session, key.id, SESSION_SECONDS, is_link=False), key)
 
 
 def close_session(session: OrmSession, token: str) -> None:

@@ -2,7 +2,7 @@
 
 The printed forms have methods down and benchmarks across, one table a metric: mean +- standard deviation over train
 seeds (n), in percent where the metric is a share; the best of a column is bold, and a dagger marks a method whose
-difference to the baseline is significant.
+difference to the baseline is significant. What others printed stands behind in brackets.
 """
 
 import csv
@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Collection, Sequence
 
 from api.dashboard.tables import Cell, MetricTable, by_method
-from api.figures import figure
+from api.figures import figure, printed
 from api.result_schemas import TableRow
 
 Key = tuple[str, str, str, str, str]
@@ -38,6 +38,8 @@ _CSV_FIELDS = (
     "num_examples",
     "num_unscored",
 )
+_PUBLISHED = ("published", "published_std", "published_source")
+"""What others printed, behind our own numbers."""
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -61,11 +63,13 @@ def _csv(rows: Sequence[TableRow]) -> str:
     seeds = sorted({cell.train_seed for row in rows for cell in row.per_seed})
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*_CSV_FIELDS, *(f"seed {seed}" for seed in seeds)])
+    writer.writerow([*_CSV_FIELDS, *_PUBLISHED, *(f"seed {seed}" for seed in seeds)])
     for row in rows:
         values = {cell.train_seed: cell.value for cell in row.per_seed}
         plain = [getattr(row, field) for field in _CSV_FIELDS]
         cells = [" ".join(map(str, value)) if isinstance(value, list) else value for value in plain]
+        other = row.published
+        cells += [None] * len(_PUBLISHED) if other is None else [other.value, other.std, other.source]
         writer.writerow([_harmless(cell) for cell in [*cells, *(values.get(seed) for seed in seeds)]])
     return stream.getvalue()
 
@@ -79,19 +83,29 @@ def _heads(table: MetricTable) -> list[str]:
     return ["method", *(f"{column.benchmark} {column.label}" for column in table.columns)]
 
 
-def _cells(table: MetricTable, significant: set[Key], write: Callable[[Cell, bool], str]) -> list[list[str]]:
-    """The written cells of each method; empty where it was not evaluated."""
-    return [
-        [
-            ""
-            if cell is None or cell.mean is None
-            else write(
-                cell, (line.method, column.benchmark, table.name, column.decoding, column.configuration) in significant
-            )
-            for cell, column in zip(line.cells, table.columns, strict=True)
-        ]
-        for line in table.rows
-    ]
+def _cells(
+    table: MetricTable, significant: set[Key], write: Callable[[Cell, bool], str], plus_minus: str = "±"
+) -> list[list[str]]:
+    """The written cells of each method, what others printed in brackets; empty where there is neither."""
+    written = []
+    for line in table.rows:
+        keys = [(line.method, one.benchmark, table.name, one.decoding, one.configuration) for one in table.columns]
+        written.append(
+            [
+                ""
+                if cell is None
+                else " ".join(
+                    part
+                    for part in (
+                        "" if cell.mean is None else write(cell, key in significant),
+                        printed(cell.published, cell.unit, plus_minus),
+                    )
+                    if part
+                )
+                for cell, key in zip(line.cells, keys, strict=True)
+            ]
+        )
+    return written
 
 
 def _figures(cell: Cell) -> tuple[str, str, str]:
@@ -132,7 +146,7 @@ def _latex(table: MetricTable, significant: set[Key]) -> str:
         " & ".join(map(escaped, _heads(table))) + r" \\",
         r"\midrule",
     ]
-    for row, cells in zip(table.rows, _cells(table, significant, write), strict=True):
+    for row, cells in zip(table.rows, _cells(table, significant, write, r"$\pm$"), strict=True):
         lines.append(" & ".join([escaped(row.method), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 

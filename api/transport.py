@@ -152,3 +152,55 @@ def body_of(document: Any) -> bytes:
         # Only what was stated: defaults are the server's, and `seed` inside a config may not be stated at all.
         return str(document.model_dump_json(exclude_unset=True)).encode()
     return json.dumps(document, allow_nan=False).encode()
+
+
+STREAM_SILENCE_SECONDS = 45.0
+"""Silence after which a stream counts as broken; the server says something every 15 seconds."""
+
+
+def stream_arguments(headers: Mapping[str, str], after: str) -> dict[str, Any]:
+    """The keyword arguments of httpx's `stream`."""
+    more = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
+    return {"headers": {**headers, **more}, "timeout": httpx2.Timeout(10.0, read=STREAM_SILENCE_SECONDS)}
+
+
+def check_stream(response: httpx2.Response) -> None:
+    """Passes over an answer that may be another one later.
+
+    Raises:
+        ApiFailure: it will not be.
+    """
+    if response.status_code not in RETRIED_STATUSES:
+        raise failure(response)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One event of a stream."""
+
+    event: str
+    """Its name."""
+    id: str
+    """Where a broken stream goes on after it; empty for events that are no part of the record."""
+    data: str
+    """JSON."""
+
+
+class EventLines:
+    """Puts the lines of an event stream together."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, list[str]] = {}
+
+    def take(self, line: str) -> Sent | None:
+        """The event that a line completes."""
+        if line:
+            name, _, value = line.partition(":")
+            if name:  # else a comment, by which the server shows that it lives
+                self._fields.setdefault(name, []).append(value.removeprefix(" "))
+            return None
+        fields, self._fields = self._fields, {}
+        if "data" not in fields:
+            return None
+        last = {name: values[-1] for name, values in fields.items()}
+        return Sent(last.get("event", "message"), last.get("id", ""), "\n".join(fields["data"]))

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
+from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep, TrailDep
 from api.errors import ApiError
 from api.idempotency import KeyHeader, Once, check_key, request_hash
 from api.upload_formats import FORMATS
@@ -32,6 +32,7 @@ async def get_upload(
     database: DatabaseDep,
     settings: SettingsDep,
     principal: PrincipalDep,
+    trail: TrailDep,
     idempotency_key: KeyHeader = None,
 ) -> AsyncIterator[Upload]:
     """The body of a request as a file.
@@ -59,7 +60,7 @@ async def get_upload(
             await run_in_threadpool(stream.write, chunk)
         await run_in_threadpool(stream.flush)
         request_sha256 = request_hash(request, f"{form} {digest.hexdigest()}".encode())
-        once = Once(database, settings, principal, idempotency_key, request_sha256)
+        once = Once(database, settings, principal, idempotency_key, request_sha256, trail)
         yield Upload(Path(stream.name), form, once)
 
 

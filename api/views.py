@@ -3,24 +3,26 @@
 Lists load what their objects need with one query per kind of row, however many objects there are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from api import schemas, service_schemas
+from api.spending import budget, spent_of
 from store.ids import encode_id
 from store.models.base import utc_now
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint, Event, LogChunk
 from store.models.run import Attempt, Run
 from store.models.worker import Worker
+from store.quotas import waits
 from store.repositories.aliases import Aliases
 from store.repositories.jobs import Experiments, Jobs
 from store.repositories.metrics import Metrics
 from store.repositories.models import Models
-from store.repositories.runs import Runs
+from store.repositories.runs import RunDigest, Runs
 from store.states import TERMINAL, RunState, job_status
 
 WORKER_SILENCE = timedelta(seconds=30)
@@ -36,24 +38,29 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else max((end - start).total_seconds(), 0.0)
 
 
-def _progress(run: Run) -> schemas.Progress:
+def _progress(run: Run | RunDigest) -> schemas.Progress:
     return schemas.Progress(
         step=run.progress_step, total=run.progress_total, message=run.progress_message, updated_at=run.progress_at
     )
 
 
-def run_summary(run: Run) -> schemas.RunSummary:
-    """A run within its job."""
+def run_summary(run: Run | RunDigest, reasons: Mapping[UUID, str]) -> schemas.RunSummary:
+    """A run within its job.
+
+    Args:
+        reasons: why runs wait that a quota holds back now.
+    """
     return schemas.RunSummary(
         id=encode_id("run", run.id),
         seed=run.seed,
         state=run.state,
         desired=run.desired,
-        status_reason=run.status_reason,
+        status_reason=reasons.get(run.id, run.status_reason),
         attempt=run.attempt,
         progress=_progress(run),
         started_at=run.started_at,
         finished_at=run.finished_at,
+        is_held=run.is_held,
         reused_run_id=shown_id("run", run.reused_run_id),
     )
 
@@ -62,7 +69,8 @@ def runs(session: Session, rows: Sequence[Run]) -> list[schemas.RunRead]:
     """Runs, each with its job's name and what it waits for."""
     jobs = Jobs(session).by_ids({row.job_id for row in rows})
     needs = Runs(session).needs_of([row.id for row in rows])
-    return [_run(row, jobs[row.job_id], needs.get(row.id, [])) for row in rows]
+    reasons = waits(session, rows)
+    return [_run(row, jobs[row.job_id], needs.get(row.id, []), reasons) for row in rows]
 
 
 def run(session: Session, identifier: UUID) -> schemas.RunRead:
@@ -70,10 +78,10 @@ def run(session: Session, identifier: UUID) -> schemas.RunRead:
     return runs(session, [Runs(session).get(identifier)])[0]
 
 
-def _run(row: Run, job: Job, needs: Iterable[UUID]) -> schemas.RunRead:
+def _run(row: Run, job: Job, needs: Iterable[UUID], reasons: Mapping[UUID, str]) -> schemas.RunRead:
     has_error = bool(row.error_code or row.error_message)
     return schemas.RunRead(
-        **run_summary(row).model_dump(),
+        **run_summary(row, reasons).model_dump(),
         job_id=encode_id("job", row.job_id),
         experiment_id=shown_id("exp", job.experiment_id),
         job_name=job.name,
@@ -100,19 +108,32 @@ def _run(row: Run, job: Job, needs: Iterable[UUID]) -> schemas.RunRead:
     )
 
 
-def jobs(session: Session, rows: Sequence[Job]) -> list[schemas.JobRead]:
-    """Jobs, each with its runs."""
-    runs_of = Runs(session).of_jobs([row.id for row in rows])
+def jobs(session: Session, rows: Sequence[Job], *, is_spent_told: bool = False) -> list[schemas.JobRead]:
+    """Jobs, each with its runs.
+
+    Args:
+        is_spent_told: also of jobs without a budget.
+    """
+    runs_of = Runs(session).digests([row.id for row in rows])
     needs_of = Jobs(session).needs([row.id for row in rows])
-    return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, [])) for row in rows]
+    told = {row.id: [run.id for run in runs_of.get(row.id, [])] for row in rows if is_spent_told or row.budget}
+    spent = spent_of(session, told)
+    reasons = waits(session, [run for runs in runs_of.values() for run in runs])
+    return [_job(row, runs_of.get(row.id, []), needs_of.get(row.id, []), spent.get(row.id), reasons) for row in rows]
 
 
 def job(session: Session, identifier: UUID) -> schemas.JobRead:
     """One job."""
-    return jobs(session, [Jobs(session).get(identifier)])[0]
+    return jobs(session, [Jobs(session).get(identifier)], is_spent_told=True)[0]
 
 
-def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID]) -> schemas.JobRead:
+def _job(
+    row: Job,
+    its_runs: Sequence[RunDigest],
+    needs: Iterable[UUID],
+    spent: schemas.SpentRead | None,
+    reasons: Mapping[UUID, str],
+) -> schemas.JobRead:
     moments = [run.progress_at for run in its_runs if run.progress_at is not None]
     return schemas.JobRead(
         id=encode_id("job", row.id),
@@ -122,7 +143,7 @@ def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID]) -> schemas.Jo
         method=row.method,
         status=row.status,
         seeds=[run.seed for run in its_runs],
-        runs=[run_summary(run) for run in its_runs],
+        runs=[run_summary(run, reasons) for run in its_runs],
         needs=[encode_id("job", needed) for needed in needs],
         progress=schemas.Progress(
             step=sum(run.progress_step for run in its_runs),
@@ -132,35 +153,57 @@ def _job(row: Job, its_runs: Sequence[Run], needs: Iterable[UUID]) -> schemas.Jo
         ),
         metadata=row.details,
         spec=row.spec,
+        budget=budget(row.budget),
+        spent=spent,
         version=row.version,
         created_at=row.created_at,
     )
 
 
-def experiments(session: Session, rows: Sequence[Experiment]) -> list[schemas.ExperimentRead]:
-    """Experiments, each with its graph of jobs and their live states."""
+def experiments(
+    session: Session, rows: Sequence[Experiment], *, is_spent_told: bool = False
+) -> list[schemas.ExperimentRead]:
+    """Experiments, each with its graph of jobs and their live states.
+
+    Args:
+        is_spent_told: also of experiments without a budget.
+    """
     jobs_of = Jobs(session).of_experiments([row.id for row in rows])
     job_ids = [job.id for jobs in jobs_of.values() for job in jobs]
-    runs_of = Runs(session).of_jobs(job_ids)
+    runs_of = Runs(session).digests(job_ids)
     needs_of = Jobs(session).needs(job_ids)
-    return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of) for row in rows]
+    told = {
+        row.id: [run.id for job in jobs_of.get(row.id, []) for run in runs_of.get(job.id, [])]
+        for row in rows
+        if is_spent_told or row.budget
+    }
+    spent = spent_of(session, told)
+    reasons = waits(session, [run for runs in runs_of.values() for run in runs])
+    return [_experiment(row, jobs_of.get(row.id, []), runs_of, needs_of, spent.get(row.id), reasons) for row in rows]
 
 
 def experiment(session: Session, identifier: UUID) -> schemas.ExperimentRead:
     """One experiment."""
-    return experiments(session, [Experiments(session).get(identifier)])[0]
+    return experiments(session, [Experiments(session).get(identifier)], is_spent_told=True)[0]
 
 
 def _experiment(
-    row: Experiment, its_jobs: Sequence[Job], runs_of: dict[UUID, list[Run]], needs_of: dict[UUID, list[UUID]]
+    row: Experiment,
+    its_jobs: Sequence[Job],
+    runs_of: dict[UUID, list[RunDigest]],
+    needs_of: dict[UUID, list[UUID]],
+    spent: schemas.SpentRead | None,
+    reasons: Mapping[UUID, str],
 ) -> schemas.ExperimentRead:
     names = {job.id: job.name for job in its_jobs}
-    states = [run.state for job in its_jobs for run in runs_of.get(job.id, [])]
+    its_runs = [run for job in its_jobs for run in runs_of.get(job.id, [])]
+    states = [run.state for run in its_runs]
+    counted = [run.state for run in its_runs if not run.is_passed_over]
     return schemas.ExperimentRead(
         id=encode_id("exp", row.id),
         name=row.name,
         description=row.description,
-        status=job_status(states),
+        status=job_status(counted or states),
         num_runs=len(states),
         num_finished=sum(state in TERMINAL for state in states),
         num_failed=sum(state in {RunState.FAILED, RunState.QUARANTINED} for state in states),
@@ -172,12 +215,14 @@ def _experiment(
                 method=job.method,
                 status=job.status,
                 needs=[names.get(needed, encode_id("job", needed)) for needed in needs_of.get(job.id, [])],
-                runs=[run_summary(run) for run in runs_of.get(job.id, [])],
+                runs=[run_summary(run, reasons) for run in runs_of.get(job.id, [])],
             )
             for job in its_jobs
         ],
         num_reused=sum(run.reused_run_id is not None for job in its_jobs for run in runs_of.get(job.id, [])),
         cloned_from=shown_id("exp", row.cloned_from),
+        budget=budget(row.budget),
+        spent=spent,
         metadata=row.details,
         created_at=row.created_at,
     )

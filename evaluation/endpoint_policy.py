@@ -44,6 +44,11 @@ class EndpointGenerator:
         """Names the server and the model there; what weights it serves under that name, only its operator knows."""
         return self._fingerprint
 
+    @property
+    def price(self) -> float:
+        """What the server cost so far, in US dollars; what the journal has, too."""
+        return self._endpoint.budget.spent
+
     def close(self) -> None:
         """Ends calls that wait."""
         self._endpoint.close()

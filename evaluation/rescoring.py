@@ -58,13 +58,19 @@ def stored_benchmark(source: str, name: str) -> dict[str, Any]:
 
 
 def score_completions(
-    source: str, config: BenchmarkConfig, directory: Path, earlier: Sequence[Path], report: Report
+    source: str,
+    config: BenchmarkConfig,
+    directory: Path,
+    earlier: Sequence[Path],
+    report: Report,
+    spent: Callable[[float], None] = lambda usd: None,
 ) -> Rescored:
     """Scores the completions of one benchmark.
 
     Args:
         directory: where replies and comparisons are recorded.
         earlier: directories that may hold some already.
+        spent: told what graders have cost so far, in US dollars.
 
     Raises:
         ValueError: the completions are none of this benchmark's, or its data is another; or our side failed to score
@@ -101,6 +107,7 @@ def score_completions(
         for done, (position, score) in enumerate(benchmark.score_all(items, graders), start=1):
             after[position] = _scored(before[position], score)
             report(done, len(items))
+            spent(graders.price)
     return _rescored(benchmark, path, before, [after[position] for position in range(len(before))])
 
 

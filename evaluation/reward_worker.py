@@ -2,7 +2,8 @@
 
 JSON lines on standard input and output. First the reward's configuration and where replies are recorded; the answer is
 `{"ready": true}`, or `{"refused": why}`. Then `{"items": [...]}` each; the answer is `{"rewards": [...]}`, or `refused`
-(no later completion could be rewarded either) or `failed` (what computes them is down). Standard output is the
+(no later completion could be rewarded either) or `failed` (what computes them is down), each with the US dollars
+`spent` so far. Standard output is the
 protocol's alone: whatever a function prints goes to standard error, into the run's log.
 """
 
@@ -38,6 +39,10 @@ Row = dict[str, Any]
 class Source(Protocol):
     """Computes rewards."""
 
+    @property
+    def spent(self) -> float:
+        """US dollars so far, of what is recorded too."""
+
     def rewards(self, items: Sequence[Mapping[str, str]]) -> list[Row]:
         """One row for each item, in order."""
 
@@ -50,6 +55,11 @@ class JudgeSource:
 
         self._config = config
         self._endpoint = Endpoint(config.endpoint, journal=journal)
+
+    @property
+    def spent(self) -> float:
+        """See `Source`."""
+        return self._endpoint.budget.spent
 
     def rewards(self, items: Sequence[Mapping[str, str]]) -> list[Row]:
         """See `Source`. Equal items are asked once."""
@@ -97,6 +107,8 @@ def score_of(reply: str, lowest: float, highest: float) -> float | None:
 class HttpSource:
     """A server of one's own."""
 
+    spent = 0.0
+
     def __init__(self, config: HttpReward, journal: Journal) -> None:
         self._config, self._journal = config, journal
         self._endpoint = JsonEndpoint(config)
@@ -140,6 +152,8 @@ class HttpSource:
 
 class PythonSource:
     """A function that the operator declared."""
+
+    spent = 0.0
 
     def __init__(self, config: PythonReward, environment: Mapping[str, str] = os.environ) -> None:
         self._name = config.function
@@ -247,11 +261,12 @@ def main() -> int:
         answer({"ready": True})
         for line in sys.stdin.buffer:
             try:
-                answer({"rewards": source.rewards(json.loads(line)["items"])})
+                found: dict[str, Any] = {"rewards": source.rewards(json.loads(line)["items"])}
             except ValueError as error:  # a wrong key or address, no money left
-                answer({"refused": str(error)})
+                found = {"refused": str(error)}
             except CircuitOpen as error:
-                answer({"failed": str(error)})
+                found = {"failed": str(error)}
+            answer(found | {"spent": source.spent})
     return 0
 
 

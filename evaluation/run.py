@@ -52,6 +52,7 @@ def evaluate(config: EvalConfig, stage: Stage) -> None:
     benchmarks = list(dict.fromkeys(one.benchmark for one in passes))
     with ExitStack() as stack:
         graders = stack.enter_context(Graders(stage.run_dir, stage.earlier[1:]))
+        stack.callback(lambda: stage.spending(graders.price))  # also of an evaluation that fails
         for benchmark in benchmarks:
             benchmark.prepare(graders)
         generator = stack.enter_context(closing(open_generator(config, passes, graders)))
@@ -88,7 +89,12 @@ def open_generator(config: EvalConfig, passes: Sequence[Pass], graders: Graders)
                     f"benchmarks: {one.benchmark.name} needs likelihoods or raw prompts, and so the policy's weights; "
                     "an endpoint answers chat completions alone"
                 )
-        return EndpointGenerator(config.policy, journal=graders.journal)
+        policy = config.policy
+        return graders.opened(
+            "policy",
+            lambda: EndpointGenerator(policy, journal=graders.journal),
+            price=lambda generator: generator.price,
+        )
     from evaluation.policies import open_policy  # here: an endpoint needs no torch
 
     return open_policy(config.policy, config)
@@ -112,7 +118,6 @@ class _Work:
         self.samples = [sample for one in passes for sample in one.samples()]
         self._keys = [sample.request.key(generator.fingerprint) for sample in self.samples]
         self._totals = Counter(sample.owner.benchmark.name for sample in self.samples)
-        self._price = 0.0
         self.documents: list[str] = []
         """Files written in the formats of others, below the run directory."""
         earlier = stage.earlier[1:]
@@ -148,7 +153,6 @@ class _Work:
             self._generations.put_all((key, fields_of(generation)) for key, generation in batch)
             for key, generation in batch:
                 owner = missing[key].owner
-                self._price += generation.price
                 if generation.error is not None:
                     errors.add(owner.benchmark.name, generation.error, is_ours=generation.is_transient)
                 progress.advance(owner)
@@ -286,7 +290,7 @@ class _Work:
         )
 
     def _spent(self) -> float:
-        return self._price + self._graders.price
+        return self._graders.price
 
 
 def _closable(values: Iterator[ValueT]) -> PythonGenerator[ValueT, None, None]:
@@ -356,6 +360,7 @@ class _Progress:
             message += f", {rate:.3g} a second, {_duration((self._total - self._done) / rate)} left"
         if spent := self._spent():
             message += f", ${spent:.2f} spent"
+            self._stage.spending(spent)
         self._stage.progress(self._before + self._done, 2 * self._total, message)
 
 

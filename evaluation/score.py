@@ -55,19 +55,25 @@ class Scored:
 
 
 def grade(
-    scoring: Scoring, config: ScoreConfig, report: Report, directory: Path, earlier: Sequence[Path] = ()
+    scoring: Scoring,
+    config: ScoreConfig,
+    report: Report,
+    directory: Path,
+    earlier: Sequence[Path] = (),
+    spent: Callable[[float], None] = lambda usd: None,
 ) -> Scored:
     """Grades the rows of a scoring.
 
     Args:
         directory: where a benchmark's graders record what they paid or waited for.
         earlier: directories of earlier attempts, newest first.
+        spent: told what graders have cost so far, in US dollars.
 
     Raises:
         ValueError: an input is wrong; the message names the file or field, and the row.
     """
     if isinstance(scoring, CompletionsScore):
-        found = score_completions(scoring.completions, scoring.benchmark, directory, earlier, report)
+        found = score_completions(scoring.completions, scoring.benchmark, directory, earlier, report, spent)
         results = [result.document() for result in found.results]
         return Scored(found.rows, found.figures, results, found.configurations)
     rows, figures = _GRADERS[type(scoring)](scoring, config, report)
@@ -144,7 +150,7 @@ def score(config: ScoreConfig, stage: Stage) -> None:
         stage.check()
         stage.progress(done, total, f"grading {config.scoring.name}")
 
-    scored = grade(config.scoring, config, report, stage.run_dir, stage.earlier[1:])
+    scored = grade(config.scoring, config, report, stage.run_dir, stage.earlier[1:], stage.spending)
     write_durably(stage.run_dir / SCORE, json.dumps(sound(scored.figures), indent=1).encode())
     write_rows(stage.run_dir / ROWS, scored)
     rows = scored.results

@@ -86,10 +86,14 @@ def restore_checkpoint(
 
     Returns:
         Its step, counters and rollout buffer; step 0 and nothing where there is none.
+
+    Raises:
+        Stopped: it is of the step at which the run is to pause.
     """
     manifest: Manifest | None = newest_checkpoint(stage.earlier)
     if manifest is None:
         return 0, {}, None
+    stage.arrive(manifest.step)
     directory = manifest.directory
     copy_weights(directory / _WEIGHTS, policy.model)
     _load_optimizer(optimizer, load_file(directory / _OPTIMIZER))

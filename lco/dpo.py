@@ -72,6 +72,7 @@ def tune(config: DpoConfig, stage: Stage) -> None:
         metrics = fitting.apply(step, loss)
         for name, total in distributed.summed(sums).items():
             metrics[f"train/{name}"] = total.item() / len(chosen)
+        metrics["train/num_tokens"] = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in chosen)
         step += 1
         stage.progress(step, total_steps, "fitting preferences")
         stage.metrics(step, metrics)

@@ -57,6 +57,8 @@ class RewardProcess:
             RewardFailure: the process does not start.
         """
         self.config: RemoteReward = config
+        self.spent = 0.0
+        """US dollars so far, earlier attempts included."""
         self._start_line = {
             "reward": config.model_dump(mode="json"),
             "journal": str(run_dir / JOURNAL),
@@ -172,6 +174,7 @@ class RewardProcess:
             self._pending += chunk
         line, self._pending = self._pending.split(b"\n", 1)
         reply: dict[str, Any] = json.loads(line)
+        self.spent = max(self.spent, reply.get("spent", 0.0))
         return reply
 
 

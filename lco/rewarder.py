@@ -55,6 +55,11 @@ class Rewarder:
             part.check(prompts)
 
     @property
+    def spent(self) -> float:
+        """What judges have cost so far, in US dollars, as far as this process asked them."""
+        return sum(part.spent for part in self._parts if isinstance(part, _RemotePart))
+
+    @property
     def has_steps(self) -> bool:
         """Whether the texts of the tokens are read, beside the completion's."""
         return isinstance(self._reward, StepVerifier)
@@ -154,6 +159,10 @@ class _RemotePart:
 
     def __init__(self, config: RemoteConfig, run_dir: Path, earlier: Sequence[Path]) -> None:
         self._process = RewardProcess(config, run_dir, earlier) if rank() == 0 else None
+
+    @property
+    def spent(self) -> float:
+        return self._process.spent if self._process is not None else 0.0
 
     def close(self) -> None:
         if self._process is not None:

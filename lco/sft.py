@@ -57,6 +57,7 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
         gradients = partial(_gradients, fitting, policy, chosen, config.loss_chunk_tokens)
         loss = policy.memory.whole("fitting", lengths, limits_of(config), gradients, least=distributed.count())
         metrics = fitting.apply(step, loss)
+        metrics["train/num_tokens"] = sum(len(completion) for _, completion in chosen)
         step += 1
         if validator and (step % validator.config.every_steps == 0 or step == config.steps):
             with fitting.replica.unsharded():

@@ -27,6 +27,7 @@ from lco.config import Config, sources
 from lco.manifest import newest_checkpoint
 from lco.metrics import METRICS
 from lco.run_directory import ERROR, is_finished, outputs, settle_configuration, write_error
+from lco.tracing import open_trace
 
 EXIT_STOPPED = 75
 EXIT_USER = 2
@@ -66,11 +67,19 @@ class Stage:
         self.is_writer = os.environ.get("RANK", "0") == "0"
         """Whether this process is the one of its stage's that writes."""
         self._progress = (run_dir / "progress.jsonl").open("a", encoding="utf-8") if self.is_writer else None
+        self._spent = 0.0
         self._stop = threading.Event()
+        self.pause_at_step: int | None = None
+        """The step after which the stage stops by itself, for a search to decide; None runs through."""
+        self.is_at_boundary = False
+        """Whether that step was reached."""
         self._started = time.monotonic()
+        self._trace = open_trace() if self.is_writer else None
 
     def close(self) -> None:
         """Closes the progress file."""
+        if self._trace is not None:
+            self._trace.close()
         if self._progress is not None:
             self._progress.close()
 
@@ -108,11 +117,39 @@ class Stage:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Named numbers of one step; the chief ones are also a line of the log."""
+        if self.pause_at_step is not None and step >= self.pause_at_step:
+            self.is_at_boundary = True
+            self.stop()
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         self._write({"type": "metrics", "step": step, "values": finite})
+        if self._trace is not None:
+            self._trace.step(step, finite)
         chief = {key: value for key, value in values.items() if key not in METRICS or METRICS[key].is_logged}
         shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in chief.items())
         self.say(f"[{time.monotonic() - self._started:8.1f}s] step {step}  {shown}")
+
+    def arrive(self, step: int) -> None:
+        """Where an earlier attempt saved the state of the step to pause at, and ended before it could say so.
+
+        Raises:
+            Stopped: there is nothing to compute until a search has decided.
+        """
+        if self.pause_at_step is None or step < self.pause_at_step:
+            return
+        self.is_at_boundary = True
+        for directory in self.earlier:  # the numbers of that step may not have been read
+            told = [line for line in _lines(directory / "progress.jsonl") if '"metrics"' in line]
+            records = [json.loads(line) for line in told]
+            if found := [record for record in records if record.get("step") == step and record["type"] == "metrics"]:
+                self._write(found[-1])
+                break
+        raise Stopped
+
+    def spending(self, usd: float) -> None:
+        """What the servers that the stage asks have cost so far, in US dollars, earlier attempts included."""
+        if usd > self._spent and math.isfinite(usd):
+            self._spent = usd
+            self._write({"type": "spending", "usd": usd})
 
     def checkpoint(self, step: int, directory: Path) -> None:
         """A resumable checkpoint is complete."""
@@ -151,8 +188,12 @@ def run_stage(
         metavar="DIR",
         help="run directories of earlier attempts, newest first",
     )
+    parser.add_argument(
+        "--pause-at-step", type=int, metavar="N", help="save the state after step N and stop, as if asked to"
+    )
     options = parser.parse_args(arguments)
     stage = stage_type(options.run_dir, options.resume_from)
+    stage.pause_at_step = options.pause_at_step
     if stage.is_writer:
         (options.run_dir / ERROR).unlink(missing_ok=True)  # of an earlier attempt in this directory
     signal.signal(signal.SIGTERM, lambda *_: stage.stop())
@@ -172,6 +213,9 @@ def run_stage(
         return 0
     except Stopped:
         stage.say("stopped; the state is saved")
+        if stage.is_at_boundary:
+            message = f"step {stage.pause_at_step} is reached"
+            write_error(stage.run_dir, {"outcome": "boundary", "code": "Boundary", "message": message})
         return EXIT_STOPPED
     except Paused as pause:
         stage.say(f"paused; the state is saved: {pause}")
@@ -190,6 +234,15 @@ def run_stage(
         return EXIT_USER if outcome == "user" else 1
     finally:
         stage.close()
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file; none where there is no file."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.endswith("}")]
 
 
 def _check_is_alone() -> None:

@@ -110,6 +110,7 @@ def _loop(
         if inner_step == 0:
             with fitting.replica.unsharded():
                 rollouts = collect(config, policy, prompts, iteration, rewarder)
+                stage.spending(rewarder.spent)
                 batch = estimator.batch(rollouts, iteration)
             metrics |= rollout_metrics(rollouts, batch, config.group_size) | estimator.statistics
             if log:

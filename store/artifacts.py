@@ -17,6 +17,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lco.manifest import MANIFEST, read_manifest
+from store.budgets import capped
+from store.claims import Claim
 from store.confinement import confine
 from store.errors import Invalid, NotFound
 from store.ids import decode_id, encode_id
@@ -24,7 +26,6 @@ from store.models.dataset import Dataset
 from store.models.record import Checkpoint
 from store.naming import dataset_version
 from store.objects import DATA, is_here, object_store
-from store.queue import Claim
 from store.settings import Settings
 from store.sources import ServingRun, serving_run, source_job_id, spec_of
 from store.specs import Reference, references, replaced
@@ -386,4 +387,4 @@ def resolved_config(session: Session, settings: Settings, claim: Claim) -> dict[
         except (ValueError, NotFound) as error:
             raise Invalid("/config/" + "/".join(reference.pointer), str(error)) from error
         replaced(document, reference.pointer, str(path))
-    return document
+    return capped(session, document, spec, claim.job_id)

@@ -103,8 +103,8 @@ def resume_experiment(session: Session, experiment_id: UUID) -> Experiment:
 
 _DONE = {Desired.CANCEL: "cancelled", Desired.PAUSE: "paused", Desired.RUN: "resumed"}
 
-_LockedRun = Row[UUID, UUID, int, int, str, str, int]
-"""id, job_id, seed, attempt, state, desired, blocked_on."""
+_LockedRun = Row[UUID, UUID, int, int, str, str, int, bool, str]
+"""id, job_id, seed, attempt, state, desired, blocked_on, is_held, stop_reason."""
 
 
 def _one(session: Session, run_id: UUID, desired: Desired) -> Run:
@@ -145,13 +145,25 @@ def _many(session: Session, which: ColumnElement[bool], desired: Desired) -> boo
 
 
 def _locked(session: Session, which: ColumnElement[bool]) -> list[_LockedRun]:
-    columns = (Run.id, Run.job_id, Run.seed, Run.attempt, Run.state, Run.desired, Run.blocked_on)
-    return list(session.execute(select(*columns).where(which).order_by(Run.id).with_for_update()).all())
+    query = select(
+        Run.id,
+        Run.job_id,
+        Run.seed,
+        Run.attempt,
+        Run.state,
+        Run.desired,
+        Run.blocked_on,
+        Run.is_held,
+        Run.stop_reason,
+    )
+    return list(session.execute(query.where(which).order_by(Run.id).with_for_update()).all())
 
 
 def _is_allowed(row: _LockedRun, desired: Desired) -> bool:
     if row.state in TERMINAL:
         return desired is Desired.CANCEL and row.state == RunState.CANCELLED
+    if desired is Desired.RUN and (row.is_held or row.stop_reason):
+        return False
     return desired is Desired.CANCEL or row.desired != Desired.CANCEL
 
 
@@ -193,7 +205,8 @@ def _hurry(session: Session, row: _LockedRun) -> list[Happening]:
 
 
 def _conflict(row: _LockedRun, done: str) -> Conflict:
-    return Conflict("invalid_state", f"a run that is {row.state} cannot be {done}", row.state)
+    why = f": {row.stop_reason}" if row.stop_reason else ": it waits for its search" if row.is_held else ""
+    return Conflict("invalid_state", f"a run that is {row.state} cannot be {done}{why}", row.state)
 
 
 def _get_job(session: Session, job_id: UUID) -> Job:

@@ -6,7 +6,7 @@ turns from reader to writer fails at once when another one writes, whatever the 
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.resources import files
@@ -103,11 +103,16 @@ class Database:
         # Threads of one process queue here instead of in SQLite's busy handler, which sleeps and is unfair.
         self._turn = threading.Lock() if engine.dialect.name == "sqlite" else None
         self._project_id: UUID | None = None
+        self._before_commit: Callable[[Session], None] | None = None
 
-    def confined(self, project_id: UUID) -> Self:
-        """The same database, whose sessions see the rows of one project alone and add to it."""
+    def confined(self, project_id: UUID, before_commit: Callable[[Session], None] | None = None) -> Self:
+        """The same database, whose sessions see the rows of one project alone and add to it.
+
+        Args:
+            before_commit: the last thing done in each transaction that writes and did not fail.
+        """
         found = copy.copy(self)
-        found._project_id = project_id
+        found._project_id, found._before_commit = project_id, before_commit
         return found
 
     @contextmanager
@@ -123,6 +128,8 @@ class Database:
             with Session(self._writer, expire_on_commit=False) as session, session.begin():
                 self._prepare(session)
                 yield session
+                if self._before_commit is not None:
+                    self._before_commit(session)
         finally:
             if self._turn is not None:
                 self._turn.release()

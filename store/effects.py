@@ -114,11 +114,12 @@ def announce_experiment(session: Session, experiment_id: UUID) -> None:
     # No lock on the key: results that refer to the experiment are being written by others, which may come here, too.
     locked = select(Experiment.name, Experiment.project_id).where(Experiment.id == experiment_id)
     experiment = session.execute(locked.with_for_update(key_share=True)).one()
-    states = session.scalars(
-        select(Run.state).join(Job, Job.id == Run.job_id).where(Job.experiment_id == experiment_id)
+    rows = session.execute(
+        select(Run.state, Run.is_passed_over).join(Job, Job.id == Run.job_id).where(Job.experiment_id == experiment_id)
     ).all()
-    if set(states) <= TERMINAL:
-        status = job_status(states)
+    if {row.state for row in rows} <= TERMINAL:
+        counted = [row.state for row in rows if not row.is_passed_over]
+        status = job_status(counted or [row.state for row in rows])
         data = {"name": experiment.name, "status": status}
         publish(session, f"experiment.{status}", encode_id("exp", experiment_id), data, experiment.project_id)
 
@@ -160,15 +161,22 @@ def _cancel_dependents(session: Session, run_id: UUID, state: RunState, moment: 
     ended = [(run_id, state)]
     while ended:
         needs_id, needs_state = ended.pop(0)
-        named = select(Job.name, Run.seed).join(Run, Run.job_id == Job.id).where(Run.id == needs_id)
-        name, seed = session.execute(named).one()
+        columns = (Job.name, Run.seed, Run.is_passed_over)
+        named = select(*columns).join(Run, Run.job_id == Job.id).where(Run.id == needs_id)
+        name, seed, is_passed_over = session.execute(named).one()
         reason = f"depends on {name} (seed {seed}, {encode_id('run', needs_id)}), which is {needs_state}"
         waiting = select(RunDependency.run_id).where(RunDependency.needs_id == needs_id).order_by(RunDependency.run_id)
         for dependent_id in session.scalars(waiting).all():
             cancel = (
                 update(Run)
                 .where(Run.id == dependent_id, Run.state.in_([RunState.BLOCKED, RunState.PAUSED]))
-                .values(state=RunState.CANCELLED, status_reason=reason, finished_at=moment, version=Run.version + 1)
+                .values(
+                    state=RunState.CANCELLED,
+                    status_reason=reason,
+                    finished_at=moment,
+                    is_passed_over=is_passed_over,
+                    version=Run.version + 1,
+                )
                 .returning(Run.job_id, Run.seed, Run.attempt)
             )
             row = session.execute(cancel).one_or_none()

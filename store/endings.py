@@ -21,6 +21,8 @@ from store.sources import evaluated_checkpoint, spec_of
 from store.states import TERMINAL, Budgets, Decision, Desired, Outcome, RunState, decide
 from store.text import clean_json, clean_text, finite_or_none
 
+BUDGET_EXCEEDED = "budget_exceeded"
+"""Error code of a run that ended because its budget was spent."""
 _MAX_MESSAGE_CHARACTERS = 4000
 _BATCH = 1000
 
@@ -46,9 +48,9 @@ def end_attempt(
     moment = database_time(session)
     message = clean_text(ending.message, _MAX_MESSAGE_CHARACTERS)
     run = session.execute(
-        select(Run.job_id, Run.seed, Run.state, Run.desired, Run.infra_failures, Run.progress_step).where(
-            Run.id == run_id
-        )
+        select(
+            Run.job_id, Run.seed, Run.state, Run.desired, Run.infra_failures, Run.progress_step, Run.stop_reason
+        ).where(Run.id == run_id)
     ).one()
     same_failures, oom_failures = _earlier_failures(session, run_id, attempt, message, run.progress_step)
     budgets = Budgets(
@@ -57,7 +59,8 @@ def end_attempt(
         same_failures=same_failures,
         oom_failures=oom_failures,
     )
-    decision = decide(RunState(run.state), Desired(run.desired), ending.outcome, budgets)
+    decision = decide(RunState(run.state), Desired(run.desired), ending.outcome, budgets, stop_reason=run.stop_reason)
+    is_over_budget = decision.state is RunState.FAILED and decision.reason == run.stop_reason
     session.execute(
         update(Attempt)
         .where(Attempt.run_id == run_id, Attempt.n == attempt)
@@ -80,11 +83,14 @@ def end_attempt(
     }
     if decision.state is RunState.PAUSED:  # also by itself: only a person's resume lets it go on
         values["desired"] = Desired.PAUSE
+        values["is_held"] = ending.outcome is Outcome.BOUNDARY
     if decision.is_infra_failure:
         values["infra_failures"] = Run.infra_failures + 1
     if decision.state in {RunState.FAILED, RunState.QUARANTINED, RunState.RETRY_WAIT}:
         values["error_code"] = clean_text(ending.error_code, 128) or str(ending.outcome)
         values["error_message"] = message
+    if is_over_budget:
+        values["error_code"], values["error_message"] = BUDGET_EXCEEDED, decision.reason
     if decision.state in {RunState.QUEUED, RunState.RETRY_WAIT}:
         values["available_at"] = moment + timedelta(seconds=decision.delay_seconds)
         values["hint_at"] = None

@@ -14,7 +14,7 @@
 A string that is one placeholder becomes the value itself, whatever its type; inside a longer string it becomes text.
 `{{` and `}}` stand for braces. `exclude` lists combinations to leave out. A job without `each` is made once: a stage
 that all combinations share. Placeholders are replaced in templates with `each` alone, so that plain jobs stay as they
-are.
+are. A `search` adds the axis `trial` with the values that it tries (`store.search_spec`).
 """
 
 import copy
@@ -25,12 +25,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from store.errors import Invalid
+from store.search_spec import AXIS, SearchSpec, trials_of
 
 MAX_JOBS = 1000
 _AXIS = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(?P<path>[a-z][a-z0-9_.-]*)\}", re.ASCII)
 _KEYS = ("axes", "exclude", "seeds")
+_COMPETITORS = ("train", "sft", "dpo")
+"""Kinds of jobs that report metrics which a search can go by."""
 
 Point = Mapping[str, Any]
 """Axis -> one of its values."""
@@ -53,7 +58,7 @@ def is_matrix(document: Any) -> bool:
         return False
     jobs = document.get("jobs")
     has_each = isinstance(jobs, list) and any(isinstance(job, dict) and "each" in job for job in jobs)
-    return has_each or any(key in document for key in _KEYS)
+    return has_each or any(key in document for key in (*_KEYS, "search"))
 
 
 def expand(document: Mapping[str, Any]) -> Expanded:
@@ -63,6 +68,14 @@ def expand(document: Mapping[str, Any]) -> Expanded:
         Invalid: an axis, a combination or a placeholder is wrong; names its place in the document.
     """
     axes = _axes(document.get("axes", {}))
+    search = _search(document.get("search"))
+    if search is not None:
+        if AXIS in axes:
+            raise Invalid(f"/axes/{AXIS}", "the search makes this axis")
+        try:
+            axes = {**axes, AXIS: trials_of(search)}
+        except ValueError as error:
+            raise Invalid("/search/space", str(error)) from None
     excluded = _excluded(document.get("exclude", []), axes)
     jobs = document.get("jobs")
     if not isinstance(jobs, list):
@@ -82,9 +95,61 @@ def expand(document: Mapping[str, Any]) -> Expanded:
             if len(made) > MAX_JOBS:
                 raise Invalid(here, f"the matrix has more than {MAX_JOBS} jobs")
     if unused := sorted(axes.keys() - used):
-        raise Invalid(f"/axes/{unused[0]}", "no job names this axis in its `each`")
+        here = "/search/space" if unused[0] == AXIS else f"/axes/{unused[0]}"
+        raise Invalid(here, f"no job names this axis in its `each`: {unused[0]}")
     rest = {key: value for key, value in document.items() if key not in (*_KEYS, "jobs")}
+    if search is not None:
+        template = _competing(search, jobs)
+        members = [
+            _member(search, job, point)
+            for job, point, origin in zip(made, at, origins, strict=True)
+            if origin == template
+        ]
+        rest["search"] = {**document["search"], "members": members}
     return Expanded({**rest, "jobs": made}, origins, at)
+
+
+def _search(document: Any) -> SearchSpec | None:
+    if document is None:
+        return None
+    if isinstance(document, dict) and "members" in document:
+        raise Invalid("/search/members", "the expansion writes these")
+    try:
+        return SearchSpec.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = "".join(f"/{part}" for part in first["loc"][: 2 if first["loc"][:1] == ("space",) else 3])
+        raise Invalid(f"/search{place}", first["msg"].removeprefix("Value error, ")) from None
+
+
+def _competing(search: SearchSpec, jobs: list[Any]) -> int:
+    """The number of the template whose jobs compete."""
+    over = [
+        position
+        for position, job in enumerate(jobs)
+        if isinstance(job, dict) and AXIS in job.get("each", []) and job.get("kind") in _COMPETITORS
+    ]
+    if search.job is not None:
+        over = [position for position in over if jobs[position].get("name") == search.job]
+        if not over:
+            raise Invalid("/search/job", f"no template of this name trains over the axis {AXIS}")
+    if len(over) != 1:
+        raise Invalid("/search/job", f"{len(over)} templates train over the axis {AXIS}: name one")
+    axis = search.equal_budget_over
+    if axis is not None and axis not in jobs[over[0]]["each"]:
+        raise Invalid("/search/equal_budget_over", "the jobs that compete are not over this axis")
+    return over[0]
+
+
+def _member(search: SearchSpec, job: Any, point: Point) -> dict[str, Any]:
+    trial = point[AXIS]
+    arm = ""
+    if search.equal_budget_over is not None:
+        value = point[search.equal_budget_over]
+        arm = str(value["name"]) if isinstance(value, dict) and "name" in value else value
+        arm = (arm if isinstance(arm, str) else json.dumps(arm))[:128]
+    parameters = {name: value for name, value in trial.items() if name != "name"}
+    return {"job": str(job.get("name", "")), "trial": trial["name"], "arm": arm, "parameters": parameters}
 
 
 def _axes(axes: Any) -> dict[str, list[Any]]:

@@ -12,6 +12,7 @@ from store.models.dataset import Alias, Dataset
 from store.repositories.models import Models
 from store.sources import document_of, spec_of
 from store.specs import JobSpec, Reference, references, replaced
+from store.uploads import FOLDER
 
 
 def settled(session: Session, spec: JobSpec, pointer: str = "") -> JobSpec:
@@ -46,6 +47,19 @@ def dataset_version(session: Session, value: str) -> Dataset | None:
     is_named = (Dataset.project_id == project_of(session), Dataset.name == name)
     query = select(Dataset).where(*is_named).order_by(Dataset.version.desc()).limit(1)
     return session.scalar(query.where(Dataset.version == int(version)) if version else query)
+
+
+def check_data(session: Session, path: str) -> None:
+    """Refuses a file below the data root that is an uploaded data set of other projects alone.
+
+    Raises:
+        ValueError: in the words that are used for a file which does not exist.
+    """
+    if not path.startswith(f"{FOLDER}/"):
+        return
+    is_own = (Dataset.project_id == project_of(session), Dataset.path == path)
+    if session.scalar(select(Dataset.id).where(*is_own).limit(1)) is None:
+        raise ValueError(f"there is no data file {path!r} below the data root")
 
 
 def _dataset(session: Session, reference: Reference) -> str | None:

@@ -1,160 +1,32 @@
-"""SQL is the queue: claim a run, guard every write of its worker, finish it.
+"""SQL is the queue: guard every write of a run's worker, finish the run.
 
-Reaping is in `reaper.py`, ringing in `doorbell.py`. Every function works in the caller's transaction
-(`with database.write() as session`). A worker's writes begin with the guard, which takes the row's lock, is
+Claiming is in `claims.py`, reaping in `reaper.py`, ringing in `doorbell.py`. Every function works in the caller's
+transaction (`with database.write() as session`). A worker's writes begin with the guard, which takes the row's lock, is
 the heartbeat, and answers what a person wants.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from store.claims import Claim
 from store.database import now_expression
 from store.effects import Happening, settle, state_event, touch_job
 from store.endings import Ending, end_attempt, write_rows
 from store.errors import NotYours
 from store.ids import new_id
-from store.models.job import Job
 from store.models.record import Checkpoint, LogChunk, Metric, Rollout
 from store.models.run import Attempt, Run
+from store.quotas import record_spending
 from store.rows import CheckpointRow, Collected, RolloutRow
-from store.software import software
 from store.states import LIVE, Decision, Desired, Outcome, RunState
 from store.text import clean_json, clean_text, finite_or_none
+from store.upserts import upsert
 
-_WINDOW = 50
 _MAX_KEY_CHARACTERS = 128
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A run that a worker holds. `attempt` and `worker_id` are the fencing token of everything it writes."""
-
-    run_id: UUID
-    project_id: UUID
-    job_id: UUID
-    experiment_id: UUID | None
-    attempt: int
-    worker_id: UUID
-    kind: str
-    seed: int
-    method: str
-    """The name under which results are tabled."""
-    job_name: str
-    spec: dict[str, Any]
-    """The `JobSpec` as JSON."""
-    gpus: tuple[int, ...]
-    """Indices of the GPUs that it takes from the worker."""
-    earlier_attempts: tuple[int, ...]
-    """Numbers of the attempts before this one, newest first: their directories may hold checkpoints."""
-
-
-def claim(
-    session: Session,
-    *,
-    worker_id: UUID,
-    queues: Sequence[str],
-    labels: Iterable[str],
-    free_gpus: Sequence[int],
-    dispatcher: str,
-    host: str,
-) -> Claim | None:
-    """Takes the first run that this worker can serve: highest priority, longest available; None where there is none.
-
-    Args:
-        labels: what the worker offers; a run's labels must all be among them.
-        free_gpus: indices of its GPUs that no run holds; the claim takes as many as the run needs.
-        dispatcher: `local` or `celery`.
-    """
-    offered = set(labels)
-    is_claimable = (
-        Run.state == RunState.QUEUED,
-        Run.desired == Desired.RUN,
-        Run.queue.in_(queues),
-        Run.num_gpus <= len(free_gpus),
-        Run.available_at <= now_expression(session),
-    )
-    order = (Run.priority.desc(), Run.available_at, Run.id)
-    offset = 0
-    while True:
-        window = select(Run.id, Run.labels).where(*is_claimable).order_by(*order).limit(_WINDOW).offset(offset)
-        candidates = session.execute(window).all()
-        for candidate in candidates:
-            if offered.issuperset(candidate.labels):
-                taken = _take(session, candidate.id, worker_id, list(free_gpus), dispatcher, host)
-                if taken is not None:
-                    return taken
-        if len(candidates) < _WINDOW:
-            return None
-        offset += _WINDOW
-
-
-def _take(
-    session: Session, run_id: UUID, worker_id: UUID, free_gpus: list[int], dispatcher: str, host: str
-) -> Claim | None:
-    """The claim of one run, or None where another worker was faster."""
-    unlocked = (
-        select(Run.id)
-        .where(Run.id == run_id, Run.state == RunState.QUEUED, Run.desired == Desired.RUN)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    moment = now_expression(session)
-    take = (
-        update(Run)
-        .where(Run.id == unlocked, Run.state == RunState.QUEUED)
-        .values(
-            state=RunState.LEASED,
-            status_reason="",
-            attempt=Run.attempt + 1,
-            worker_id=worker_id,
-            hb_seq=0,
-            hb_at=moment,
-            hint_at=None,
-            version=Run.version + 1,
-        )
-        .returning(Run.project_id, Run.job_id, Run.attempt, Run.kind, Run.seed, Run.num_gpus)
-    )
-    row = session.execute(take).one_or_none()
-    if row is None:
-        return None
-    gpus = tuple(free_gpus[: row.num_gpus])
-    earlier = select(Attempt.n).where(Attempt.run_id == run_id).order_by(Attempt.n.desc())
-    earlier_attempts = tuple(session.scalars(earlier))
-    session.execute(
-        insert(Attempt).values(
-            run_id=run_id,
-            n=row.attempt,
-            worker_id=worker_id,
-            dispatcher=dispatcher,
-            host=clean_text(host, 128),
-            gpus=list(gpus),
-            software=software(),
-            started_at=moment,
-        )
-    )
-    settle(session, [state_event(run_id, row.job_id, row.seed, row.attempt, RunState.LEASED, "")])
-    job = session.execute(select(Job.experiment_id, Job.method, Job.name, Job.spec).where(Job.id == row.job_id)).one()
-    return Claim(
-        run_id=run_id,
-        project_id=row.project_id,
-        job_id=row.job_id,
-        experiment_id=job.experiment_id,
-        attempt=row.attempt,
-        worker_id=worker_id,
-        kind=row.kind,
-        seed=row.seed,
-        method=job.method,
-        job_name=job.name,
-        spec=job.spec,
-        gpus=gpus,
-        earlier_attempts=earlier_attempts,
-    )
 
 
 def guard(session: Session, claim: Claim) -> Desired:
@@ -242,7 +114,7 @@ def append_metrics(session: Session, claim: Claim, rows: Iterable[tuple[int, Map
             values[name, step] = latest[name] = finite_or_none(value)
     if not values:
         return desired
-    statement = _upsert(session, Metric, ["run_id", "key", "step"], ["value", "attempt"])
+    statement = upsert(session, Metric, ["run_id", "key", "step"], ["value", "attempt"])
     session.execute(
         statement,
         [
@@ -258,6 +130,13 @@ def append_metrics(session: Session, claim: Claim, rows: Iterable[tuple[int, Map
     return desired
 
 
+def report_spending(session: Session, claim: Claim, usd: float) -> Desired:
+    """Says what the servers that the run asks have cost in all so far; what is new is put down to this month."""
+    desired = _guarded(session, claim)
+    record_spending(session, claim.project_id, claim.run_id, usd)
+    return desired
+
+
 def append_rollouts(session: Session, claim: Claim, rows: Iterable[RolloutRow]) -> Desired:
     """Writes rollouts that a run keeps; one that an earlier attempt wrote is overwritten."""
     desired = _guarded(session, claim)
@@ -268,7 +147,7 @@ def append_rollouts(session: Session, claim: Claim, rows: Iterable[RolloutRow]) 
             value["prompt_id"] = value["prompt_id"][:_MAX_KEY_CHARACTERS]
         key = ["run_id", "iteration", "position"]
         changed = [name for name in values[0] if name not in key]
-        session.execute(_upsert(session, Rollout, key, changed), values)
+        session.execute(upsert(session, Rollout, key, changed), values)
     return desired
 
 
@@ -276,7 +155,7 @@ def append_log(session: Session, claim: Claim, chunk: int, text: str) -> Desired
     """Writes a piece of the attempt's output. `chunk` counts from 0 in the worker: a repeated write changes nothing."""
     desired = _guarded(session, claim)
     session.execute(
-        _upsert(session, LogChunk, ["run_id", "attempt", "chunk"], []),
+        upsert(session, LogChunk, ["run_id", "attempt", "chunk"], []),
         {
             "run_id": claim.run_id,
             "attempt": claim.attempt,
@@ -301,7 +180,7 @@ def record_checkpoint(session: Session, claim: Claim, row: CheckpointRow) -> Des
         "manifest_sha256": row.manifest_sha256,
         "size_bytes": row.size_bytes,
     }
-    statement = _upsert(session, Checkpoint, ["run_id", "attempt", "kind", "step"], [], values)
+    statement = upsert(session, Checkpoint, ["run_id", "attempt", "kind", "step"], [], values)
     if session.execute(statement.returning(Checkpoint.id)).scalar_one_or_none() is not None:
         add = Happening(
             job_id=claim.job_id,
@@ -386,18 +265,3 @@ def finish(
         )
     settle(session, happenings)
     return decision
-
-
-def _upsert(
-    session: Session, table: Any, key: list[str], changed: list[str], values: Mapping[str, Any] | None = None
-) -> Any:
-    """INSERT that overwrites `changed` of an existing row, or leaves it alone; both dialects have the same words."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
-    if values is not None:
-        statement = statement.values(**values)
-    if not changed:
-        return statement.on_conflict_do_nothing(index_elements=key)
-    return statement.on_conflict_do_update(
-        index_elements=key, set_={name: statement.excluded[name] for name in changed}
-    )

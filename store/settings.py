@@ -3,13 +3,14 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from lco.config import Config
 from lco.endpoint_config import key_variable, origin_of
+from store.tracker_config import tracker_configs
 
 
 class Settings(Config):
@@ -99,6 +100,11 @@ class Settings(Config):
     """Variable of the worker's environment whose token goes to the hub, for models that need one."""
     hub_offline: bool = False
     """Ask no hub: take models from the worker's own cache (`HF_HOME`) alone."""
+    trackers: str = ""
+    """Trackers that `python -m worker.mirror` copies metrics to, comma-separated: `tensorboard:DIR`, `mlflow:URI`,
+    `wandb:PROJECT`. Empty: none."""
+    log_format: Literal["text", "json"] = "text"
+    """Form of the API's and the workers' own log: `text`, or `json` for one object a line."""
     api_key: str = ""
     """Key that the command line and the client send; empty reads `data_dir/admin-key`."""
     url: str = ""
@@ -156,6 +162,12 @@ class Settings(Config):
         if len(set(indices)) != len(indices) or any(index < 0 for index in indices):
             raise ValueError(f"LCO_GPUS: {self.gpus!r} is no list of different GPU indices")
         return indices
+
+    @field_validator("trackers")
+    @classmethod
+    def _trackers_are_known(cls, text: str) -> str:
+        tracker_configs(text)
+        return text
 
     @field_validator("endpoints")
     @classmethod

@@ -19,6 +19,8 @@ from evaluation.score_config import ScoreConfig, Scoring
 from lco.algorithms import TrainConfig
 from lco.config import Config, DpoConfig, PairsConfig, SftConfig, Source, sources
 from lco.hub_config import ImportConfig
+from store.document_parts import Assumed, Budget, PriceHints, PublishedResult
+from store.search_spec import SearchSpec
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -87,7 +89,7 @@ def references(config: Config) -> Iterator[Reference]:
         yield parse_reference(pointer, source, text)
 
 
-def replaced(document: dict[str, Any], pointer: tuple[str, ...], value: str) -> None:
+def replaced(document: dict[str, Any], pointer: tuple[str, ...], value: Any) -> None:
     """Sets the value at a pointer of a JSON document, in place."""
     place: Any = document
     for key in pointer[:-1]:
@@ -141,6 +143,8 @@ class _JobSpec(Config):
     """Jobs of the same experiment to wait for although no input comes from them."""
     resources: Resources = Resources()
     """What a run needs of the worker."""
+    budget: Budget | None = None
+    """What each of its runs may spend; null for no limit."""
     metadata: Metadata = {}
     """Labels of one's own."""
 
@@ -226,6 +230,11 @@ class ScoreRequest(Config):
     metadata: Metadata = {}
     """Labels of one's own."""
 
+    @model_validator(mode="after")
+    def _inputs_are_sound(self) -> Self:
+        list(references(ScoreConfig(scoring=self.scoring)))
+        return self
+
     def spec(self) -> ScoreSpec:
         """The job that grades them."""
         config = ScoreConfig(scoring=self.scoring)
@@ -299,6 +308,18 @@ class ExperimentSpec(Config):
     """Labels of one's own."""
     reuse: bool = True
     """Take over the outputs of runs that did the same already: equal configuration, train seed, inputs and program."""
+    budget: Budget | None = None
+    """What all runs together may spend; null for no limit. When it is spent, nothing more is started."""
+    search: SearchSpec | None = None
+    """Values that are searched for: an axis `trial`, whose jobs compete by a validation metric; null for none."""
+    published: Annotated[list[PublishedResult], Field(max_length=2000)] = []
+    """Numbers that others printed, shown beside ours in the table of results."""
+    published_source: Annotated[str, Field(max_length=128)] = ""
+    """Where those are printed that name no source of their own."""
+    assumed: Assumed = {}
+    """Values that whoever is reproduced does not state: place in the document -> reason."""
+    pricing: PriceHints = PriceHints()
+    """What the price needs to know beside the configurations; it changes no run."""
 
     @model_validator(mode="after")
     def _graph_is_sound(self) -> Self:

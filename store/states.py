@@ -54,6 +54,8 @@ class Outcome(StrEnum):
     """Its collapse watch ended it."""
     PAUSED = "paused"
     """Its collapse watch stopped it at a checkpoint, for a person to look at; it goes on when it is resumed."""
+    BOUNDARY = "boundary"
+    """It stopped at a checkpoint of the step at which its search decides; it goes on when the search says so."""
     LOST = "lost"
     """Its worker fell silent."""
 
@@ -114,6 +116,7 @@ def decide(
     budgets: Budgets | None = None,
     *,
     is_blocked: bool = False,
+    stop_reason: str = "",
 ) -> Decision:
     """The state that follows from what is, what a person wants and how the attempt ended; pure.
 
@@ -124,6 +127,7 @@ def decide(
         outcome: how the attempt of a live run ended; None while it goes on or where there is none.
         budgets: needed with an outcome.
         is_blocked: dependencies are unfinished.
+        stop_reason: the budget that the run went over; it ends with the attempt, unless that succeeded.
     """
     if outcome is None:
         return _decide_without_outcome(state, desired, is_blocked)
@@ -138,6 +142,10 @@ def decide(
         return Decision(RunState.FAILED, "a number was not finite")
     if outcome is Outcome.COLLAPSED:
         return Decision(RunState.FAILED, "its collapse watch ended it")
+    if stop_reason:
+        return Decision(RunState.FAILED, stop_reason)
+    if outcome is Outcome.BOUNDARY:
+        return Decision(RunState.PAUSED, "waits for the other trials of its search")
     if desired is Desired.PAUSE:
         return Decision(RunState.PAUSED, "paused on request")
     if outcome is Outcome.PAUSED:

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from store import tracing
 from store.artifacts import (
     data_file,
     model_directory,
@@ -14,6 +15,7 @@ from store.artifacts import (
     refuse_deleted_output,
     resolve_reference,
 )
+from store.budgets import priced_endpoints
 from store.database import database_time
 from store.disk import refuse_when_full
 from store.effects import Happening, announce_experiment, settle, state_event
@@ -23,15 +25,19 @@ from store.ids import decode_id, encode_id, new_id
 from store.models.job import Experiment, Job
 from store.models.record import Checkpoint
 from store.models.run import Run, RunDependency
-from store.naming import settled
+from store.naming import check_data, settled
+from store.quotas import admit, admit_spending
 from store.reuse import content_hash, copy_results, finished_run
 from store.reward_trials import check_functions
+from store.search import begin
 from store.settings import Settings
 from store.sources import GIVES, document_of, serving_run, source_job_id
 from store.specs import ExperimentSpec, JobSpec, Reference, in_order, method_of, references
 from store.states import TERMINAL, RunState
 from store.tombstones import absent
 
+TRACEPARENT = "lco_traceparent"
+"""Name under which a session knows the trace context of its request."""
 _MAX_SEED = 2**63 - 1
 
 
@@ -43,11 +49,13 @@ def submit_job(session: Session, spec: JobSpec, settings: Settings, *, reuse: bo
 
     Raises:
         Invalid: an input does not exist, cannot be what the stage needs, or did not succeed.
+        Conflict: the project is archived, or a quota of it is used up.
         Full: the disk is.
     """
     refuse_when_full(settings)
     if spec.after:
         raise Invalid("/after", "only a job of an experiment can name others of it")
+    admit(session)
     return _submit(session, spec, settings, experiment_id=None, siblings={}, pointer="", is_reused=reuse)
 
 
@@ -66,8 +74,9 @@ def submit_experiment(
         cloned_from: the experiment that this one is a changed copy of.
 
     Raises:
-        Invalid: as for `submit_job`.
+        Invalid, Conflict: as for `submit_job`, or a search cannot compare its jobs.
     """
+    admit(session)
     refuse_when_full(settings)
     if document is None:
         document = spec.model_dump(mode="json", exclude={"jobs": {"__all__": {"config": {"seed"}}}})
@@ -76,6 +85,7 @@ def submit_experiment(
         description=spec.description,
         document=document,
         details=dict(spec.metadata),
+        budget=None if spec.budget is None else spec.budget.model_dump(mode="json"),
         cloned_from=cloned_from,
         created_at=database_time(session),
     )
@@ -94,6 +104,7 @@ def submit_experiment(
             pointer=pointer,
             is_reused=spec.reuse,
         )
+    begin(session, experiment, spec, siblings)
     announce_experiment(session, experiment.id)
     return experiment
 
@@ -108,12 +119,28 @@ def _submit(
     pointer: str,
     is_reused: bool = False,
 ) -> Job:
+    with tracing.span("lco.submission", job=spec.name, kind=spec.kind, seeds=len(spec.seeds)):
+        return _submit_traced(session, spec, settings, experiment_id, siblings, pointer, is_reused)
+
+
+def _submit_traced(
+    session: Session,
+    spec: JobSpec,
+    settings: Settings,
+    experiment_id: UUID | None,
+    siblings: Mapping[str, Job],
+    pointer: str,
+    is_reused: bool,
+) -> Job:
+    traceparent = tracing.current_traceparent() or session.info.get(TRACEPARENT)
     for position, seed in enumerate(spec.seeds):
         if seed > _MAX_SEED:
             raise Invalid(f"{pointer}/seeds/{position}", f"seeds end at {_MAX_SEED}")
     method = method_of(spec)
     spec = settled(session, spec, pointer)
     check_endpoints(settings, spec.config, f"{pointer}/config")
+    if spec.budget is not None and spec.budget.judge_usd is not None and not priced_endpoints(spec.config):
+        raise Invalid(f"{pointer}/budget/judge_usd", "no endpoint of the job has `prices`: what it costs is not known")
     check_functions(settings, spec.config, f"{pointer}/config")
     needed_jobs = dict.fromkeys(siblings[name].id for name in spec.after)
     for reference in references(spec.config):
@@ -135,6 +162,7 @@ def _submit(
         method=method,
         spec=document_of(spec),
         details=dict(spec.metadata),
+        budget=None if spec.budget is None else spec.budget.model_dump(mode="json"),
         created_at=moment,
     )
     session.add(job)
@@ -171,6 +199,7 @@ def _submit(
                 "available_at": moment,
                 "created_at": moment,
                 "queued_at": None if unfinished else moment,
+                "traceparent": traceparent,
             }
         )
         if twin is not None:
@@ -185,7 +214,8 @@ def _submit(
             }
             reused[run_id] = twin.id
             happenings.append(state_event(run_id, job.id, seed, 0, RunState.SUCCEEDED, reason))
-    session.execute(insert(Run), runs)
+    cap = admit_spending(session, spec.config, len(runs) - len(reused), f"{pointer}/config")
+    session.execute(insert(Run), [run | {"spending_cap": cap} for run in runs])
     if edges:
         session.execute(insert(RunDependency), edges)
     message = f"{spec.kind} job {spec.name} with {len(runs)} run{'s' if len(runs) > 1 else ''}"
@@ -208,6 +238,7 @@ def _checked_input(
             model_directory(settings, reference.value)
         elif reference.scheme == "data":
             data_file(settings, reference.value)
+            check_data(session, reference.value)
         elif reference.scheme == "dataset":
             resolve_reference(session, settings, reference, seed=0, experiment_id=None)
         elif reference.scheme == "checkpoint-id":

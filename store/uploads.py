@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -49,11 +49,18 @@ def incoming_folder(settings: Settings) -> Path:
     return folder
 
 
-def keep_rows(settings: Settings, upload: Path, form: Format, text_fields: Sequence[str] = ()) -> Rows:
+def keep_rows(
+    settings: Settings,
+    upload: Path,
+    form: Format,
+    text_fields: Sequence[str] = (),
+    admit: Callable[[Rows], None] = lambda rows: None,
+) -> Rows:
     """Checks every row of an upload and keeps them; equal rows are kept once.
 
     Args:
         text_fields: fields that must hold text, which is not empty, in every row.
+        admit: told what is about to be kept; what it raises leaves nothing behind.
 
     Raises:
         InvalidRows: the file or some of its rows are wrong; names the first of them by number.
@@ -94,13 +101,15 @@ def keep_rows(settings: Settings, upload: Path, form: Format, text_fields: Seque
         if problems:
             raise InvalidRows(problems)
         relative = f"{FOLDER}/{digest.hexdigest()}.jsonl"
+        rows = Rows(digest.hexdigest(), relative, num_rows, size_bytes, list(columns))
+        admit(rows)
         kept.chmod(0o640)
         kept.replace(settings.data / relative)
         if (store := object_store(settings)) is not None:
             store.put(settings.data / relative, f"{DATA}/{relative}")
     finally:
         kept.unlink(missing_ok=True)
-    return Rows(digest.hexdigest(), relative, num_rows, size_bytes, list(columns))
+    return rows
 
 
 def read_rows(path: Path, form: Format) -> Iterator[tuple[int, dict[str, Any] | str]]:

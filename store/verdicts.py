@@ -293,7 +293,7 @@ def _of_pass(gate: WholeGate, plan: Plan, passed: Mapping[str, list[tuple[float,
         for example, some in passed.items()
         for number, (value, extracted) in enumerate(some)
     ]
-    from evaluation.results import sampled_metrics  # loads numpy, which a supervisor is without until it needs it
+    from evaluation.results import sampled_metrics  # here: it loads numpy, which a supervisor has no other use for
 
     return sampled_metrics(completions, plan.pass_at, plan.samples_per_example)[gate.metric]
 

@@ -12,6 +12,7 @@ from api.cli import make_parser
 from api.parsers.models import STAGES, TOOLS
 from store.matrix import expand
 from store.schedule_specs import JobAction, ScheduleSpec, job_of, sample_values
+from store.search import check_search
 from store.settings import Settings
 from store.specs import ExperimentSpec
 from store.suite_specs import SuiteSpec, whole_gates
@@ -63,13 +64,16 @@ def test_the_suite_of_the_documentation_is_valid() -> None:
     assert [gate.metric for gate in whole_gates(spec)] == ["pass@1"]
 
 
-def test_the_experiment_of_the_documentation_is_valid_and_has_every_combination() -> None:
+def test_the_experiments_of_the_documentation_are_valid_and_have_every_combination() -> None:
     page = (ROOT / "docs" / "experiment-documents.md").read_text()
-    (text,) = re.findall(r"```toml\n(.*?)```", page, re.S)
-    expanded = expand(tomllib.loads(text))
-    spec = ExperimentSpec.model_validate_json(json.dumps(expanded.document))
-    assert len(spec.jobs) == 1 + 2 * 4
-    assert {len(job.seeds) for job in spec.jobs} == {4}
+    sweep, search = (
+        ExperimentSpec.model_validate_json(json.dumps(expand(tomllib.loads(text)).document))
+        for text in re.findall(r"```toml\n(.*?)```", page, re.S)
+    )
+    assert len(sweep.jobs) == 1 + 2 * 4
+    assert {len(job.seeds) for job in sweep.jobs} == {4}
+    assert len(search.jobs) == 2 * 16
+    assert {tuple(rungs) for rungs in check_search(search).values()} == {(10, 30, 90)}
 
 
 def test_the_schedules_of_the_documentation_are_valid() -> None:

@@ -1,5 +1,6 @@
 """One attempt under supervision: its process, its heartbeat, its rows, its end."""
 
+import contextvars
 import json
 import logging
 import threading
@@ -13,13 +14,15 @@ from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from sqlalchemy.orm import Session
 
 from lco.manifest import Manifest, read_manifest, sync_directory, write_durably
-from store import artifacts, queue
+from store import artifacts, logs, queue, tracing
+from store.claims import Claim
 from store.database import Database
 from store.endpoints import key_variables
 from store.errors import Invalid, NotYours
 from store.ids import encode_id
 from store.models.dataset import Dataset
 from store.objects import StoreUnavailable, object_store
+from store.repositories.signals import Signals
 from store.rows import CheckpointRow
 from store.settings import Settings
 from store.sources import spec_of
@@ -62,7 +65,7 @@ class SupervisedAttempt:
         settings: Settings,
         database: Database,
         kinds: Mapping[str, Kind],
-        claim: queue.Claim,
+        claim: Claim,
         hold: Hold,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
@@ -78,13 +81,28 @@ class SupervisedAttempt:
         self._is_started_row = False
         self._stop_by: float | None = None
         self._is_lost = False
+        self._ending = ""
         self._last_word = time.monotonic()
         self._lock = threading.Lock()
         self._over = threading.Event()
 
     def run(self) -> None:
         """Supervises the attempt to its end. Never raises for what a run, its files or the database do."""
-        beating = threading.Thread(target=self._beat, name=f"beat {self._name}", daemon=True)
+        claim = self._claim
+        named = {"job_id": encode_id("job", claim.job_id), "run_id": encode_id("run", claim.run_id)}
+        traced = tracing.trace_id_of(claim.traceparent)
+        about = {**named, "attempt": claim.attempt, **({"trace_id": traced} if traced else {})}
+        tracing.past("lco.queue", claim.traceparent, claim.waited_seconds, **about)
+        with (
+            logs.bound(**about),
+            tracing.span("lco.attempt", claim.traceparent, kind=claim.kind, seed=claim.seed, **about) as span,
+        ):
+            self._run()
+            span.set_attribute("lco.ending", self._ending)
+
+    def _run(self) -> None:
+        alike = contextvars.copy_context()  # the other thread's lines are about the same attempt
+        beating = threading.Thread(target=alike.run, args=(self._beat,), name=f"beat {self._name}", daemon=True)
         beating.start()
         try:
             try:
@@ -98,7 +116,10 @@ class SupervisedAttempt:
                 ending = Ending(Outcome.INFRA, "supervisor", f"{type(error).__name__}: {error}"[:500])
             self._finish(ending)
         except Abandoned as reason:
+            self._ending = "given up"
             logger.warning("%s: given up: %s", self._name, reason)
+            if self._is_lost or isinstance(reason.__cause__, NotYours):
+                self._count_fenced()
         finally:
             self._kill()
             self._over.set()
@@ -164,8 +185,10 @@ class SupervisedAttempt:
             gpus=tuple(self._claim.gpus),
             num_processes=Resources.model_validate(self._claim.spec.get("resources", {})).num_processes,
             keys=key_variables(self._settings, spec_of(self._claim.spec).config),
+            pause_at_step=self._claim.pause_at_step,
             variables=self._kinds[self._claim.kind].variables(self._settings),
             mark=self._name,
+            traceparent=tracing.current_traceparent() or self._claim.traceparent,
         )
 
     def _elsewhere(self) -> list[Path | Dataset]:
@@ -221,6 +244,14 @@ class SupervisedAttempt:
         if process is not None and not self._over.is_set():
             process.kill()
 
+    def _count_fenced(self) -> None:
+        """Says that the guard refused this attempt; no more than a number for the operator."""
+        try:
+            with self._database.write() as session:
+                Signals(session).count_fenced()
+        except SQLAlchemyError as error:
+            logger.warning("%s: not counted as fenced: %s", self._name, error)
+
     # Rows.
 
     def _try_flush(self, process: RunProcess) -> float:
@@ -269,6 +300,8 @@ class SupervisedAttempt:
             queue.report_progress(session, claim, *batch.progress)
         if batch.metrics:
             queue.append_metrics(session, claim, batch.metrics)
+        if batch.spent is not None:
+            queue.report_spending(session, claim, batch.spent)
         if batch.rollouts:
             queue.append_rollouts(session, claim, batch.rollouts)
         for manifest in batch.checkpoints:
@@ -331,6 +364,7 @@ class SupervisedAttempt:
                 error_code=ending.code,
                 max_infra_failures=self._settings.max_infra_failures,
             )
+        self._ending = str(ending.outcome)
         logger.info("%s: %s, now %s %s", self._name, ending.outcome, decision.state, decision.reason)
 
     def _insistently(self, work: Callable[[], T]) -> T:

@@ -13,7 +13,12 @@ STOPPED_STATUS = 75
 """Exit status of a process that checkpointed because it was asked to stop (EX_TEMPFAIL)."""
 USER_STATUS = 2
 """Exit status of a process that refused its configuration or data."""
-_REPORTED = frozenset({Outcome.USER, Outcome.OOM, Outcome.NON_FINITE, Outcome.COLLAPSED, Outcome.PAUSED, Outcome.INFRA})
+_REPORTED = frozenset(
+    {
+        *(Outcome.USER, Outcome.OOM, Outcome.NON_FINITE, Outcome.COLLAPSED),
+        *(Outcome.PAUSED, Outcome.BOUNDARY, Outcome.INFRA),
+    }
+)
 _MAX_ERROR_BYTES = 1 << 16
 _MAX_MESSAGE = 4000
 _LOG_LINES = 5

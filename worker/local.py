@@ -10,6 +10,7 @@ from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from store import logs, tracing
 from store.database import Database, is_current, make_engine
 from store.settings import Settings
 from worker.attempt import SupervisedAttempt
@@ -100,8 +101,8 @@ class LocalLoop:
 
 def serve(settings: Settings, kinds: Mapping[str, Kind] = KINDS) -> int:
     """The process: serves until SIGTERM or SIGINT, then drains. Its exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("worker").setLevel(logging.INFO)
+    logs.configure(settings, own=("worker", "store"))
+    tracing.start("lco-worker")
     database = Database(make_engine(settings))
     loop = LocalLoop(settings, database, kinds)
     for number in (signal.SIGTERM, signal.SIGINT):

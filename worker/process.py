@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from store.tracing import endpoint_of
 from worker import keeper
 
 LOG = "log.txt"
@@ -39,18 +40,23 @@ class Command:
     """Processes that share the work; more than one are started under torchrun."""
     keys: tuple[str, ...] = ()
     """Variables of the supervisor's environment, beside the allow-list, that hold the keys it may use."""
+    pause_at_step: int | None = None
+    """The step after which it checkpoints and stops, to be looked at; None to run through."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further variables, which win over those of the supervisor's environment."""
     mark: str
     """Names the attempt; every process of its tree carries it."""
+    traceparent: str | None = None
+    """Trace context of the attempt, for the spans of its process."""
 
     def arguments(self) -> list[str]:
         """The command line that a person would type."""
         ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.num_processes)]
         resume = ["--resume-from", *map(str, self.resume_from)] if self.resume_from else []
+        pause = ["--pause-at-step", str(self.pause_at_step)] if self.pause_at_step is not None else []
         return [
             sys.executable, *(ranks if self.num_processes > 1 else []),
-            "-m", self.module, str(self.config), str(self.directory), *resume,
+            "-m", self.module, str(self.config), str(self.directory), *pause, *resume,
         ]  # fmt: skip
 
     def environment(self, parent_descriptor: int, outer: Mapping[str, str]) -> dict[str, str]:
@@ -60,6 +66,10 @@ class Command:
             for name, text in outer.items()
             if name in _ALLOWED or name in self.keys or name.startswith(_ALLOWED_PREFIXES)
         }
+        is_traced = self.traceparent is not None and bool(endpoint_of(outer))
+        exporter = {name: text for name, text in outer.items() if name.startswith("OTEL_")} if is_traced else {}
+        if is_traced:
+            exporter |= {"TRACEPARENT": str(self.traceparent), "OTEL_SERVICE_NAME": "lco-run"}
         # torchrun hands no descriptor on to its ranks, where the number could be another file: the watcher tells them.
         pipe = {"LCO_PARENT_FD": str(parent_descriptor)} if self.num_processes == 1 else {}
         return {
@@ -69,6 +79,7 @@ class Command:
             "HF_HUB_OFFLINE": "1",
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus)),
             **pipe,
+            **exporter,
             **self.variables,
             keeper.MARK: self.mark,
         }

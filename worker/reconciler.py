@@ -1,5 +1,5 @@
-"""Repairs what crashed: rings for queued runs, takes back runs of silent workers, ends back-offs, cleans up; and fires
-what is due.
+"""Repairs what crashed and decides what is due: rings for queued runs, takes back runs of silent workers, ends
+back-offs, spent budgets and the rungs of searches, cleans up; and fires what is due.
 
 Safe to run twice, in any process: every step is a compare-and-set, and silence is measured by this process's own clock.
 """
@@ -11,19 +11,24 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from store import logs
+from store.budgets import enforce
 from store.database import Database
 from store.deliveries import prune
 from store.doorbell import due_for_ring, mark_rung, ring
 from store.ids import encode_id
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.repositories.keys import Keys
+from store.repositories.signals import Signals
 from store.repositories.workers import Workers
 from store.schedules import fire_schedules
+from store.search import advance_searches
 from store.settings import Settings
 from store.triggers import fire_due
 from store.verdicts import advance
 
 _CLEAN_UP_SECONDS = 60.0
+_NOTE_SECONDS = 5.0
 _FORGET_WORKER_SECONDS = 3600.0
 
 logger = logging.getLogger(__name__)
@@ -40,7 +45,7 @@ class Reconciler:
         """
         self._settings, self._database, self._clock = settings, database, clock
         self._watch = SilenceWatch(settings.lease_seconds, clock)
-        self._clean_up_at = clock()
+        self._clean_up_at = self._note_at = clock()
         self._lock = threading.Lock()
 
     def tick(self) -> None:
@@ -50,10 +55,14 @@ class Reconciler:
                 self._reap()
                 with self._database.write() as session:
                     promote_waiting(session)
+                self._enforce_budgets()
+                with self._database.write() as session:
+                    advance_searches(session)
                 fire_schedules(self._database, self._settings)
                 self._judge()
                 self.ring_queued()
                 self._clean_up()
+                self._note_success()
             except SQLAlchemyError as error:
                 self._watch.reset()
                 logger.warning("a round of repairs failed: %s", error)
@@ -83,7 +92,22 @@ class Reconciler:
         with self._database.write() as session:
             reaped = reap(session, self._watch, self._settings.max_infra_failures)
         for run_id in reaped:
-            logger.warning("%s: its worker fell silent", encode_id("run", run_id))
+            with logs.bound(run_id=encode_id("run", run_id)):
+                logger.warning("%s: its worker fell silent", encode_id("run", run_id))
+
+    def _note_success(self) -> None:
+        """Leaves word of a whole round, every few seconds: Prometheus looks no more often."""
+        if self._clock() < self._note_at:
+            return
+        self._note_at = self._clock() + _NOTE_SECONDS
+        with self._database.write() as session:
+            Signals(session).note_success()
+
+    def _enforce_budgets(self) -> None:
+        with self._database.write() as session:
+            ended = enforce(session)
+        for run_id in ended:
+            logger.info("%s: its budget is spent", encode_id("run", run_id))
 
     def _clean_up(self) -> None:
         if self._clock() < self._clean_up_at:

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 
-from store import queue
+from store import claims
 from store.database import Database
 from store.disk import disk_of
 from store.ids import new_id
@@ -60,7 +60,7 @@ class Supervisor:
             return None
         with self._gpus.offer() as offer:
             with self.database.write() as session:
-                claim = queue.claim(
+                claim = claims.claim(
                     session,
                     worker_id=self.worker_id,
                     queues=queues,

@@ -40,6 +40,8 @@ class Batch:
     """From the message `resumed from step N`."""
     metrics: list[tuple[int, dict[str, float | None]]] = field(default_factory=list)
     """Step, and values by key; null where a value was not finite."""
+    spent: float | None = None
+    """US dollars so far."""
     checkpoints: list[Manifest] = field(default_factory=list)
     """Verified ones; what is damaged or already rotated away is left out."""
     messages: list[tuple[str, str]] = field(default_factory=list)
@@ -146,6 +148,8 @@ class Tails:
                     step = _whole(record["step"], _MAX_STEP)
                     values = record["values"].items()
                     batch.metrics.append((step, {clean_text(key, _MAX_KEY): _finite(value) for key, value in values}))
+                case "spending":
+                    batch.spent = max(_finite(record["usd"]) or 0.0, batch.spent or 0.0)
                 case "checkpoint":
                     self._take_checkpoint(batch, str(record["path"]))
                 case "event":

@@ -12,12 +12,14 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
+from store import logs, tracing
 from store.database import Database, make_engine
 from store.doorbell import WAKE
 from store.settings import Settings
@@ -67,6 +69,7 @@ class Slot:
 
     def __init__(self, settings: Settings, kinds: Mapping[str, Kind]) -> None:
         """Opens the database and starts to announce and to repair."""
+        tracing.start("lco-worker")
         self.database = Database(make_engine(settings))
         self.supervisor = Supervisor(settings, self.database, dispatcher="celery", slots=1, kinds=kinds)
         self.reconciler = Reconciler(settings, self.database)
@@ -176,6 +179,10 @@ class Pool:
             num_seen = num_signals
 
 
+def _configure_logs(settings: Settings, **_: Any) -> None:
+    logs.configure(settings, logging.INFO)
+
+
 def make_app(settings: Settings, kinds: Mapping[str, Kind]) -> Celery:
     """The Celery app with its tasks, and what its processes do when they start and stop; one per process."""
     app = Celery("lco", broker=settings.broker_url or None)
@@ -192,6 +199,8 @@ def make_app(settings: Settings, kinds: Mapping[str, Kind]) -> Celery:
 
     app.task(wake, name=WAKE, shared=False)  # functions: Celery counts the `self` of a method among a task's arguments
     app.task(tick, name=TICK, shared=False)
+    if settings.log_format == "json":  # otherwise Celery's own form, and its options, stay
+        signals.setup_logging.connect(partial(_configure_logs, settings), weak=False)
     signals.beat_init.connect(pool.require_broker, weak=False)
     signals.worker_init.connect(pool.on_start, weak=False)
     signals.worker_shutting_down.connect(pool.on_shutting_down, weak=False)

@@ -10,9 +10,11 @@ def login_link() -> Ask[service_schemas.LoginLink]:
     return Ask(Call("POST", "/v1/login_links"), service_schemas.LoginLink)
 
 
-def create_key(name: str, scope: str, expires_in_days: int | None) -> Ask[service_schemas.ApiKeyCreated]:
+def create_key(
+    name: str, scope: str, expires_in_days: int | None, project: str | None
+) -> Ask[service_schemas.ApiKeyCreated]:
     """A new API key."""
-    body = {"name": name, "scope": scope, "expires_in_days": expires_in_days}
+    body = {"name": name, "scope": scope, "expires_in_days": expires_in_days, "project": project}
     return Ask(Call("POST", "/v1/api_keys", content=body_of(body)), service_schemas.ApiKeyCreated)
 
 

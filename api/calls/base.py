@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from api import registry_schemas, result_schemas, schemas, service_schemas, suite_schemas
 from api.alert_schemas import WebhookDeliveryRead, WebhookEndpointRead
+from api.project_schemas import AuditEntryRead, ProjectRead
 from api.schedule_schemas import ScheduleRead
 from api.transport import ApiFailure, Call
 
@@ -21,6 +22,8 @@ _KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "ckpt": ("/v1/checkpoints", schemas.CheckpointRead),
     "res": ("/v1/results", result_schemas.ResultRead),
     "ds": ("/v1/datasets", service_schemas.DatasetRead),
+    "prj": ("/v1/projects", ProjectRead),
+    "aud": ("/v1/audit_entries", AuditEntryRead),
     "mdl": ("/v1/models", registry_schemas.ModelRead),
     "sch": ("/v1/schedules", ScheduleRead),
     "whk": ("/v1/webhook_endpoints", WebhookEndpointRead),

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from api import schemas, service_schemas
+from api import price_schemas, schemas, service_schemas
 from api.calls.base import Ask, AskList, address, listing
 from api.transport import Call, body_of
 
@@ -23,6 +23,12 @@ def submit(spec: Any) -> Ask[schemas.JobRead]:
 def submit_experiment(spec: Any) -> Ask[schemas.ExperimentRead]:
     """A new experiment."""
     return Ask(Call("POST", "/v1/experiments", content=body_of(spec)), schemas.ExperimentRead)
+
+
+def price_experiment(spec: Any, device: str) -> Ask[price_schemas.PriceRead]:
+    """What an experiment costs."""
+    call = Call("POST", "/v1/experiments/price", {"device": device}, content=body_of(spec))
+    return Ask(call, price_schemas.PriceRead)
 
 
 def experiment_document(identifier: str) -> Call:
@@ -55,3 +61,13 @@ def events(identifier: str, after: int) -> AskList[schemas.EventRead]:
 def logs(run: str, after: str) -> AskList[schemas.LogChunkRead]:
     """Pieces of a run's output, oldest first."""
     return AskList(f"/v1/runs/{run}/logs", schemas.LogChunkRead, {"limit": 100}, after)
+
+
+def event_stream(identifier: str) -> str:
+    """Path of the stream of events of a job or a run."""
+    return f"{address(identifier)[0]}/events/stream"
+
+
+def log_stream(run: str) -> str:
+    """Path of the stream of a run's output."""
+    return f"/v1/runs/{run}/logs/stream"

@@ -19,9 +19,11 @@ class Access(Asking):
         """API keys, newest first."""
         return self._all(base.listing("/v1/api_keys", service_schemas.ApiKeyRead, {}))
 
-    def create_key(self, name: str, scope: str, expires_in_days: int | None = None) -> service_schemas.ApiKeyCreated:
-        """A new API key with the scope `read`, `write` or `admin`."""
-        return self._ask(calls.create_key(name, scope, expires_in_days))
+    def create_key(
+        self, name: str, scope: str, expires_in_days: int | None = None, project: str | None = None
+    ) -> service_schemas.ApiKeyCreated:
+        """A new API key with the scope `read`, `write` or `admin`, for the caller's project unless told."""
+        return self._ask(calls.create_key(name, scope, expires_in_days, project))
 
     def revoke_key(self, identifier: str) -> service_schemas.ApiKeyRead:
         """Ends an API key, and the sessions that came from it."""
@@ -40,10 +42,10 @@ class AsyncAccess(AsyncAsking):
         return self._all(base.listing("/v1/api_keys", service_schemas.ApiKeyRead, {}))
 
     async def create_key(
-        self, name: str, scope: str, expires_in_days: int | None = None
+        self, name: str, scope: str, expires_in_days: int | None = None, project: str | None = None
     ) -> service_schemas.ApiKeyCreated:
-        """A new API key with the scope `read`, `write` or `admin`."""
-        return await self._ask(calls.create_key(name, scope, expires_in_days))
+        """A new API key with the scope `read`, `write` or `admin`, for the caller's project unless told."""
+        return await self._ask(calls.create_key(name, scope, expires_in_days, project))
 
     async def revoke_key(self, identifier: str) -> service_schemas.ApiKeyRead:
         """Ends an API key, and the sessions that came from it."""

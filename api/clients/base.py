@@ -65,6 +65,38 @@ class Asking:
                 return
             after = page.last_id
 
+    def _stream(self, path: str, after: str, patience_seconds: float) -> Iterator[transport.Sent]:
+        """Events as they come, until `end`; a stream that breaks is taken up where it was.
+
+        Raises:
+            ApiFailure: the API refuses, or is away for longer than the patience.
+        """
+        heard, tries = time.monotonic(), 0
+        while True:
+            response: httpx2.Response | None = None
+            try:
+                arguments = transport.stream_arguments(self._headers, after)
+                with self._http.stream("GET", path, **arguments) as response:
+                    if response.status_code >= 300:
+                        response.read()
+                        transport.check_stream(response)
+                    lines = transport.EventLines()
+                    for line in response.iter_lines():
+                        heard, tries = time.monotonic(), 0
+                        if (sent := lines.take(line)) is None:
+                            continue
+                        after = sent.id or after
+                        yield sent
+                        if sent.event == "end":
+                            return
+            except httpx2.TransportError as error:
+                if time.monotonic() - heard > patience_seconds:
+                    raise transport.unreachable(error, self.url) from error
+            if response is not None and response.status_code >= 300 and time.monotonic() - heard > patience_seconds:
+                raise transport.failure(response)
+            time.sleep(transport.wait_seconds(tries, response))
+            tries += 1
+
     def _ask(self, ask: Ask[T]) -> T:
         return ask.answer.model_validate(transport.document(self._send(ask.call)))
 
@@ -125,6 +157,35 @@ class AsyncAsking:
             if not page.has_more or page.last_id is None:
                 return
             after = page.last_id
+
+    async def _stream(self, path: str, after: str, patience_seconds: float) -> AsyncIterator[transport.Sent]:
+        """Events as they come, until `end`; a stream that breaks is taken up where it was."""
+        heard, tries = time.monotonic(), 0
+        while True:
+            response: httpx2.Response | None = None
+            try:
+                async with self._http.stream(
+                    "GET", path, **transport.stream_arguments(self._headers, after)
+                ) as response:
+                    if response.status_code >= 300:
+                        await response.aread()
+                        transport.check_stream(response)
+                    lines = transport.EventLines()
+                    async for line in response.aiter_lines():
+                        heard, tries = time.monotonic(), 0
+                        if (sent := lines.take(line)) is None:
+                            continue
+                        after = sent.id or after
+                        yield sent
+                        if sent.event == "end":
+                            return
+            except httpx2.TransportError as error:
+                if time.monotonic() - heard > patience_seconds:
+                    raise transport.unreachable(error, self.url) from error
+            if response is not None and response.status_code >= 300 and time.monotonic() - heard > patience_seconds:
+                raise transport.failure(response)
+            await asyncio.sleep(transport.wait_seconds(tries, response))
+            tries += 1
 
     async def _ask(self, ask: Ask[T]) -> T:
         return ask.answer.model_validate(transport.document(await self._send(ask.call)))

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from api import schemas, service_schemas, transport
+from api import price_schemas, schemas, service_schemas, transport
 from api.calls import base
 from api.calls import jobs as calls
 from api.calls.base import Object
@@ -24,6 +24,10 @@ class Jobs(Asking):
     def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return self._ask(calls.submit_experiment(spec))
+
+    def price_experiment(self, spec: Any, *, device: str = "h100") -> price_schemas.PriceRead:
+        """What an experiment costs; its inputs need not be there yet."""
+        return self._ask(calls.price_experiment(spec, device))
 
     def experiment_document(self, identifier: str) -> dict[str, Any]:
         """The document that an experiment was submitted as."""
@@ -133,27 +137,26 @@ class Jobs(Asking):
                 raise TimeoutError(f"{identifier} has not ended within {timeout_seconds:g} s")
             time.sleep(poll_seconds)
 
-    def follow(self, identifier: str, *, after: int = 0, poll_seconds: float = 1.0) -> Iterator[schemas.EventRead]:
-        """Events of a job or a run as they come, until it ends."""
-        while True:
-            is_over = base.is_final(self.show(identifier))
-            for event in self.events(identifier, after=after):
-                after = event.seq
-                yield event
-            if is_over:
-                return
-            time.sleep(poll_seconds)
+    def follow(
+        self, identifier: str, *, after: int = 0, patience_seconds: float = 120.0
+    ) -> Iterator[schemas.EventRead]:
+        """Events of a job or a run as they come, until it ends; from the server's stream, also through its restarts.
 
-    def follow_logs(self, run: str, *, after: str = "", poll_seconds: float = 0.5) -> Iterator[schemas.LogChunkRead]:
+        Args:
+            after: number of the last event that is known already.
+            patience_seconds: how long the API may be away.
+        """
+        for sent in self._stream(calls.event_stream(identifier), str(after or ""), patience_seconds):
+            if sent.id:
+                yield schemas.EventRead.model_validate_json(sent.data)
+
+    def follow_logs(
+        self, run: str, *, after: str = "", patience_seconds: float = 120.0
+    ) -> Iterator[schemas.LogChunkRead]:
         """Output of a run as it comes, until the run ends."""
-        while True:
-            is_over = base.is_final(self.show(run))
-            for chunk in self.logs(run, after=after):
-                after = chunk.cursor
-                yield chunk
-            if is_over:
-                return
-            time.sleep(poll_seconds)
+        for sent in self._stream(calls.log_stream(run), after, patience_seconds):
+            if sent.id:
+                yield schemas.LogChunkRead.model_validate_json(sent.data)
 
     def _verb(self, identifier: str, name: Verb) -> Object:
         found: Object = self._ask(calls.verb(identifier, name))
@@ -170,6 +173,10 @@ class AsyncJobs(AsyncAsking):
     async def submit_experiment(self, spec: Any) -> schemas.ExperimentRead:
         """Submits an experiment: an `ExperimentSpec`, or a document with the same fields."""
         return await self._ask(calls.submit_experiment(spec))
+
+    async def price_experiment(self, spec: Any, *, device: str = "h100") -> price_schemas.PriceRead:
+        """What an experiment costs; its inputs need not be there yet."""
+        return await self._ask(calls.price_experiment(spec, device))
 
     async def experiment_document(self, identifier: str) -> dict[str, Any]:
         """The document that an experiment was submitted as."""
@@ -273,30 +280,20 @@ class AsyncJobs(AsyncAsking):
             await asyncio.sleep(poll_seconds)
 
     async def follow(
-        self, identifier: str, *, after: int = 0, poll_seconds: float = 1.0
+        self, identifier: str, *, after: int = 0, patience_seconds: float = 120.0
     ) -> AsyncIterator[schemas.EventRead]:
-        """Events of a job or a run as they come, until it ends."""
-        while True:
-            is_over = base.is_final(await self.show(identifier))
-            async for event in self.events(identifier, after=after):
-                after = event.seq
-                yield event
-            if is_over:
-                return
-            await asyncio.sleep(poll_seconds)
+        """Events of a job or a run as they come, until it ends; see `Client.follow`."""
+        async for sent in self._stream(calls.event_stream(identifier), str(after or ""), patience_seconds):
+            if sent.id:
+                yield schemas.EventRead.model_validate_json(sent.data)
 
     async def follow_logs(
-        self, run: str, *, after: str = "", poll_seconds: float = 0.5
+        self, run: str, *, after: str = "", patience_seconds: float = 120.0
     ) -> AsyncIterator[schemas.LogChunkRead]:
         """Output of a run as it comes, until the run ends."""
-        while True:
-            is_over = base.is_final(await self.show(run))
-            async for chunk in self.logs(run, after=after):
-                after = chunk.cursor
-                yield chunk
-            if is_over:
-                return
-            await asyncio.sleep(poll_seconds)
+        async for sent in self._stream(calls.log_stream(run), after, patience_seconds):
+            if sent.id:
+                yield schemas.LogChunkRead.model_validate_json(sent.data)
 
     async def _verb(self, identifier: str, name: Verb) -> Object:
         found: Object = await self._ask(calls.verb(identifier, name))

@@ -10,6 +10,21 @@ from api.clients.base import Asking, AsyncAsking
 from api.result_schemas import ResultsTable
 
 
+def frame_of(rows: list[dict[str, Any]]) -> Any:
+    """Rows as a pandas DataFrame; pandas is no dependency, and loaded here alone.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError(
+            "results_frame needs pandas: pip install 'lco-platform[pandas]'; or use results_dicts"
+        ) from None
+    return pandas.DataFrame(rows)
+
+
 class Results(Asking):
     """Results, their statistics, completions and curves."""
 
@@ -24,6 +39,18 @@ class Results(Asking):
     def results(self, **filters: Any) -> Iterator[result_schemas.ResultRead]:
         """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
         return self._all(base.listing("/v1/results", result_schemas.ResultRead, filters))
+
+    def results_dicts(self, **filters: Any) -> list[dict[str, Any]]:
+        """Results as plain dictionaries; filters as of `results`."""
+        return [row.model_dump() for row in self.results(**filters)]
+
+    def results_frame(self, **filters: Any) -> Any:
+        """Results as a pandas DataFrame, a row each; filters as of `results`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return frame_of(self.results_dicts(**filters))
 
     def completions(self, run: str, **filters: Any) -> Iterator[result_schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""
@@ -86,6 +113,14 @@ class AsyncResults(AsyncAsking):
     def results(self, **filters: Any) -> AsyncIterator[result_schemas.ResultRead]:
         """Results; filters: experiment, job, run, method, benchmark, metric, decoding, train_seed, order."""
         return self._all(base.listing("/v1/results", result_schemas.ResultRead, filters))
+
+    async def results_dicts(self, **filters: Any) -> list[dict[str, Any]]:
+        """Results as plain dictionaries; filters as of `results`."""
+        return [row.model_dump() async for row in self.results(**filters)]
+
+    async def results_frame(self, **filters: Any) -> Any:
+        """Results as a pandas DataFrame, a row each; see `Client.results_frame`."""
+        return frame_of(await self.results_dicts(**filters))
 
     def completions(self, run: str, **filters: Any) -> AsyncIterator[result_schemas.CompletionRead]:
         """Completions of an evaluation run, in their order; filters: verdict, decoding, eval_seed, benchmark."""

@@ -86,14 +86,20 @@ def export(options: Namespace) -> int:
 def pin(options: Namespace) -> int:
     """Marks a checkpoint as one to keep."""
     with Client() as client:
-        print(f"{client.pin(options.id).id} is pinned")
+        found = client.pin(options.id)
+    if options.json:
+        return print_json(found)
+    print(f"{found.id} is pinned")
     return 0
 
 
 def unpin(options: Namespace) -> int:
     """Takes the mark away."""
     with Client() as client:
-        print(f"{client.unpin(options.id).id} is not pinned")
+        found = client.unpin(options.id)
+    if options.json:
+        return print_json(found)
+    print(f"{found.id} is not pinned")
     return 0
 
 
@@ -110,6 +116,8 @@ def set_alias(options: Namespace) -> int:
     """Gives a checkpoint a name."""
     with Client() as client:
         found = client.set_alias(options.name, options.id)
+    if options.json:
+        return print_json(found)
     print(f"{found.source} is {found.checkpoint_id}")
     return 0
 

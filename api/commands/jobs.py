@@ -3,7 +3,6 @@
 import itertools
 import json
 import sys
-import tomllib
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from typing import Any
 from api import result_schemas, schemas
 from api.calls import base
 from api.client import Client
+from api.commands.documents import read_document
+from api.commands.experiments import print_jobs, print_prices
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import watch_until_end
-from api.figures import column_labels, figure
+from api.figures import column_labels, figure, printed
 
 
 def submit(options: Namespace) -> int:
@@ -29,37 +30,31 @@ def submit(options: Namespace) -> int:
         if not is_experiment:
             raise UsageError("--no-reuse is for experiments; a job of its own always runs")
         document["reuse"] = False
+    if options.dry_run:
+        return _dry_run(document if is_experiment else {"name": document.get("name", "job"), "jobs": [document]})
     with Client() as client:
         found = client.submit_experiment(document) if is_experiment else client.submit(document)
-        print(found.id)
         if isinstance(found, schemas.ExperimentRead) and found.num_reused:
             print(f"{found.num_reused} of {found.num_runs} runs took over finished outputs", file=sys.stderr)
-        if not options.wait:
-            return 0
-        return watch_until_end(client, found.id)
+        if options.json:
+            ended = client.wait(found.id) if options.wait else found
+            print_json(ended)
+            return 0 if not options.wait or _outcome(ended) == "succeeded" else 1
+        print(found.id)
+        return watch_until_end(client, found.id) if options.wait else 0
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """A job or an experiment in a file.
-
-    Raises:
-        UsageError: the file cannot be read, or holds no document.
-    """
-    try:
-        content = path.read_text()
-        document = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
-        json.dumps(document, allow_nan=False)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
-    except (TypeError, ValueError):
-        raise UsageError(f"{path} holds a date or a number that is not finite") from None
-    if not isinstance(document, dict):
-        raise UsageError(f"{path} holds no job and no experiment")
-    return document
+def _dry_run(document: dict[str, Any]) -> int:
+    """Says what submitting would do and cost; the API's refusal is the command's."""
+    with Client() as client:
+        price = client.price_experiment(document)
+        print_jobs(price)
+        print()
+        print_prices([price])
+        found = client.check_experiment(document)
+    if found.num_reused:
+        print(f"{found.num_reused} of {found.num_runs} runs would take over finished outputs")
+    return 0
 
 
 def _seeds(text: str) -> list[int]:
@@ -148,23 +143,35 @@ def watch(options: Namespace) -> int:
 def cancel(options: Namespace) -> int:
     """Cancels something."""
     with Client() as client:
-        return _asked(client.cancel(options.id), "cancelling", "cancelled")
+        return _asked(client.cancel(options.id), "cancelling", "cancelled", options)
 
 
 def pause(options: Namespace) -> int:
     """Pauses something."""
     with Client() as client:
-        return _asked(client.pause(options.id), "pausing", "paused")
+        return _asked(client.pause(options.id), "pausing", "paused", options)
 
 
 def resume(options: Namespace) -> int:
     """Resumes something."""
     with Client() as client:
-        return _asked(client.resume(options.id), "resuming", "queued")
+        return _asked(client.resume(options.id), "resuming", "queued", options)
 
 
-def _asked(found: base.Object, doing: str, done: str) -> int:
-    state = str(found.state if isinstance(found, schemas.RunRead) else found.status)
+def retry(options: Namespace) -> int:
+    """Ends the back-off of something."""
+    with Client() as client:
+        return _asked(client.retry(options.id), "retrying", "queued", options)
+
+
+def _outcome(found: base.Object) -> str:
+    return str(found.state if isinstance(found, schemas.RunRead) else found.status)
+
+
+def _asked(found: base.Object, doing: str, done: str, options: Namespace) -> int:
+    if options.json:
+        return print_json(found)
+    state = _outcome(found)
     is_under_way = state != done and not base.is_final(found)
     print(
         f"{found.id} is {doing} (now {state}; `lco watch {found.id}` follows it)"
@@ -178,7 +185,10 @@ def clone(options: Namespace) -> int:
     """Submits a changed copy of an experiment."""
     patch = read_document(Path(options.patch)) if options.patch else {}
     with Client() as client:
-        print(client.clone_experiment(options.id, patch).id)
+        found = client.clone_experiment(options.id, patch)
+    if options.json:
+        return print_json(found)
+    print(found.id)
     return 0
 
 
@@ -294,10 +304,13 @@ def _p_value(value: float | None) -> str:
 def print_results(table: result_schemas.ResultsTable) -> int:
     """Prints a table of results, rates in percent."""
     labels = column_labels(table.rows)
+    has_published = any(row.published for row in table.rows)
     rows = []
     for row in table.rows:
         label = labels[row.benchmark, row.decoding, row.configuration]
         mean, std = figure(row.mean, row.unit, 2), figure(row.std, row.unit, 2)
         missing = ",".join(map(str, row.missing_seeds))
-        rows.append([row.method, row.benchmark, row.metric, label, mean, std, row.n, missing])
-    return print_table(["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", "missing"], rows)
+        others = [printed(row.published, row.unit).strip("[]")] if has_published else []
+        rows.append([row.method, row.benchmark, row.metric, label, mean, std, row.n, missing, *others])
+    head = ["method", "benchmark", "metric", "decoding", "mean %", "± std", "n", "missing"]
+    return print_table([*head, "published"] if has_published else head, rows)

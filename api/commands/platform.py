@@ -18,6 +18,7 @@ from api.commands.usage import UsageError
 from api.local_platform import is_ready
 from api.transport import ApiFailure
 from store.settings import Settings
+from store.tracker_config import missing_package, tracker_configs
 
 _START_SECONDS = 90.0
 _MAX_RESTARTS = 5
@@ -68,6 +69,9 @@ def up(options: Namespace) -> int:
     settings = _settings(options)
     if options.celery and not settings.broker_url:
         raise UsageError("--celery needs LCO_BROKER_URL")
+    for tracker in tracker_configs(settings.trackers):
+        if problem := missing_package(tracker):
+            raise UsageError(problem)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     (settings.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
     with only_one(settings.data_dir), _stop_requests() as stop:
@@ -94,6 +98,8 @@ def _commands(settings: Settings, options: Namespace) -> dict[str, list[str]]:
     commands = {"api": ["python", "-m", "api.serve"]}
     if options.no_worker:
         return commands
+    if settings.trackers:
+        commands["mirror"] = ["python", "-m", "worker.mirror"]
     if not settings.broker_url:
         return {"worker": ["python", "-m", "worker.local"], **commands}
     if not options.celery:

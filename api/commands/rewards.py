@@ -10,7 +10,8 @@ from typing import Any
 
 from api.calls import base
 from api.client import Client
-from api.commands.jobs import read_document, run_of
+from api.commands.documents import read_document
+from api.commands.jobs import run_of
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.commands.watching import PATIENCE_SECONDS, POLL_SECONDS

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from api.client import Client
-from api.commands.jobs import read_document
+from api.commands.documents import read_document
 from api.commands.tables import print_json, print_table, safe
 from api.commands.usage import UsageError
 from api.schedule_schemas import ScheduleFireRead, ScheduleRead

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from api import suite_schemas as schemas
 from api.client import Client
-from api.commands.jobs import read_document
+from api.commands.documents import read_document
 from api.commands.tables import print_json, print_table, safe
 from api.figures import figure
 from api.transport import ApiFailure

@@ -120,7 +120,7 @@ def compare(
     with database.read() as session:
         identifier = parse_id("exp", experiment_id)
         found = views.experiment(session, identifier)
-        rows = results_table(session, experiment_id=identifier).rows
+        rows = [row for row in results_table(session, experiment_id=identifier).rows if row.per_seed]
         metrics = list(dict.fromkeys(row.metric for row in rows))
         wanted = metric or ("pass@1" if "pass@1" in metrics else metrics[0] if metrics else "")
         present = {row.method for row in rows if row.metric == wanted}

@@ -45,6 +45,16 @@ def sections(app: Any) -> tuple[Section, ...]:
     return known
 
 
+SETTINGS = (
+    Section("/settings", "Keys"),
+    Section("/settings/projects", "Projects"),
+    Section("/settings/usage", "Disk"),
+    Section("/settings/webhooks", "Alerts"),
+    Section("/settings/audit", "Audit log"),
+)
+"""The parts of the settings, in the order of their tabs."""
+
+
 def section_of(path: str) -> str:
     """The path of the section that an address belongs to."""
     first = path.split("/")[1]

@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.dashboard import words
-from api.dashboard.navigation import section_of, sections
+from api.dashboard.navigation import SETTINGS, section_of, sections
 from api.errors import Problem
 from store.disk import disk_of
 from store.states import TERMINAL, Desired, RunState
@@ -69,6 +69,7 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
         "address": f"{path}?{query}" if query else path,
         "here": section_of(path),
         "sections": sections(request.app),
+        "settings_tabs": [(tab, tab.path == path) for tab in SETTINGS],
         "disk": disk_of(request.app.state.settings),
         **context,
     }
@@ -88,7 +89,9 @@ def controls(runs: Sequence[Any]) -> Mapping[str, bool]:
         "cancel": any(run.desired != Desired.CANCEL for run in active),
         "pause": any(run.desired == Desired.RUN and run.state != RunState.PAUSED for run in active),
         "delete": not active,
-        "resume": any(run.desired == Desired.PAUSE or run.state == RunState.PAUSED for run in active),
+        "resume": any(
+            not run.is_held and (run.desired == Desired.PAUSE or run.state == RunState.PAUSED) for run in active
+        ),
     }
 
 

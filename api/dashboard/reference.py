@@ -19,7 +19,13 @@ def docs(request: Request) -> Response:
     operations: dict[str, list[dict[str, Any]]] = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            entry = {**operation, "path": path, "method": method.upper(), "body": _media(operation.get("requestBody"))}
+            entry = {
+                **operation,
+                "path": path,
+                "method": method.upper(),
+                "body": _media(operation.get("requestBody")),
+                "codes": _codes(operation),
+            }
             operations.setdefault(operation["tags"][0], []).append(entry)
     return page(
         request,
@@ -36,6 +42,12 @@ def docs(request: Request) -> Response:
 
 def _media(body: dict[str, Any] | None) -> dict[str, Any]:
     return {} if body is None else {media: entry["schema"] for media, entry in body["content"].items()}
+
+
+def _codes(operation: dict[str, Any]) -> list[tuple[str, str]]:
+    """(status, code) of every error that an operation can give."""
+    names = [response["$ref"].rpartition("/")[2] for response in operation["responses"].values() if "$ref" in response]
+    return [(status, code) for status, *codes in (name.split(".") for name in names) for code in codes]
 
 
 def _name_of(schema: dict[str, Any]) -> str:

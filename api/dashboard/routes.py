@@ -21,6 +21,7 @@ from api.dashboard import (
     rollouts,
     samples,
     schedules,
+    settings,
     signing,
     suites,
     webhooks,
@@ -28,10 +29,12 @@ from api.dashboard import (
 from api.dashboard.graph import lay_out
 from api.dashboard.matrix import grids
 from api.dashboard.pages import controls, every, page
+from api.dashboard.search import drawn, label
 from api.dashboard.tables import MetricTable, by_method
 from api.dashboard.words import all_runs, readings, took
 from api.dependencies import DatabaseDep
 from api.ids import parse_id
+from api.search_views import search
 from store.ids import encode_id
 from store.repositories.jobs import Experiments
 from store.repositories.records import Checkpoints, Events, Results
@@ -57,8 +60,9 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
     """One experiment: its graph, its results, its jobs."""
     with database.read() as session:
         found = views.experiment(session, parse_id("exp", experiment_id))
+        document = Experiments(session).get(parse_id("exp", experiment_id)).document
         tables = _tables(session, found)
-        document = Experiments(session).get(parse_id("exp", found.id)).document
+        searched = search(session, parse_id("exp", found.id)) if "search" in document else None
         original = found.cloned_from and Experiments(session).name(parse_id("exp", found.cloned_from))
     runs = all_runs(found.jobs)
     return page(
@@ -69,6 +73,9 @@ def experiment(request: Request, database: DatabaseDep, experiment_id: str) -> R
         graph=lay_out(found.jobs) if len(found.jobs) <= _MOST_BOXES else None,
         grids=grids(document, found.jobs, tables),
         tables=tables,
+        search=searched,
+        drawing=None if searched is None else drawn(searched),
+        label=label,
         elapsed=took(runs),
         can=controls(runs),
         twin=f"/v1/experiments/{found.id}",
@@ -252,4 +259,5 @@ router.include_router(schedules.router)
 router.include_router(webhooks.router)
 router.include_router(rollouts.router)
 router.include_router(samples.router)
+router.include_router(settings.router)
 router.include_router(signing.router)

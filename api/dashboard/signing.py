@@ -4,11 +4,15 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from api import sessions
 from api.auth import SESSION_COOKIE, requires
 from api.dashboard.pages import page
 from api.dependencies import DatabaseDep
+from store.ids import encode_id
+from store.models.access import ApiKey
+from store.repositories.audit import Audit, Change
 
 router = APIRouter(include_in_schema=False)
 
@@ -48,17 +52,33 @@ def sign_in(
 ) -> Response:
     """Opens a session and goes on to where the browser wanted to be."""
     with database.write() as session:
-        token = sessions.redeem_link(session, link) if link else sessions.open_session(session, key.strip())
+        opened = sessions.redeem_link(session, link) if link else sessions.open_session(session, key.strip())
+        if opened is not None:
+            _note(session, request, opened[1], "link" if link else "key")
     goal = sessions.local_path(after)
-    if token is None:
+    if opened is None:
         problem = _USED_LINK if link else _WRONG_KEY
         return page(request, "login.html", 401, next=goal, problem=problem)
     response = _redirect(goal)
-    sessions.set_session_cookie(response, token, secure=request.app.state.settings.secure_cookies)
+    sessions.set_session_cookie(response, opened[0], secure=request.app.state.settings.secure_cookies)
     return response
 
 
-@router.post("/logout")
+def _note(session: Session, request: Request, key: ApiKey, by: str) -> None:
+    """Who signed in, for the audit log."""
+    change = Change(
+        api_key_id=key.id,
+        key_name=key.name,
+        via="cookie",
+        action="sessions.create",
+        object_id=encode_id("key", key.id),
+        request_id=request.scope.get("lco.request_id", ""),
+        details={"by": by},
+    )
+    Audit(session).add(change, key.project_id)
+
+
+@router.post("/logout", operation_id="sessions.delete")
 @requires("read")
 def sign_out(request: Request, database: DatabaseDep) -> Response:
     """Ends the session."""

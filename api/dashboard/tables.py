@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api.figures import column_labels, figure
-from api.result_schemas import SeedValue, TableRow, Unit
+from api.result_schemas import PublishedValue, SeedValue, TableRow, Unit
 
 UNRANKED = frozenset(
     (
@@ -70,6 +70,13 @@ class Cell:
     hint: str
     """What a closer look tells: spread over eval seeds, what could not be scored, the scale of the dots."""
     is_best: bool
+    published: PublishedValue | None = None
+    """What others printed."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether anything of it was measured here, or is to be."""
+        return bool(self.n or self.each or self.missing or self.mean is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +196,5 @@ def _cell(row: TableRow | None, best: float | None, scale: Scale | None) -> Cell
         unit=row.unit,
         hint="; ".join(hints),
         is_best=row.mean is not None and row.mean == best,
+        published=row.published,
     )

@@ -160,6 +160,11 @@ def number(value: float | None) -> str:
     return f"{float(f'{value:.4g}'):g}"
 
 
+def thousands(value: float) -> str:
+    """A count: `12`, `3,450`, `1.2 million`."""
+    return f"{value / 1e6:.3g} million" if value >= 1e6 else f"{value:,.0f}"
+
+
 def signed(value: float | None, unit: Unit) -> str:
     """A difference with its sign: `+4.0`, `\N{MINUS SIGN}1.5`."""
     text = figure(value, unit)
@@ -210,6 +215,7 @@ def _value(entry: Any) -> float | None:
 FILTERS = {
     "parts": parts,
     "figure": figure,
+    "thousands": thousands,
     "size": size_text,
     "number": number,
     "signed": signed,

@@ -17,7 +17,9 @@ def add_commands(commands: Commands) -> None:
     listing.add_argument("--limit", type=int, default=20, help="at most this many (default 20)")
     listing.add_argument("--json", action="store_true", help="as JSON")
     for name, text in (("pin", "mark a checkpoint as one to keep"), ("unpin", "take that mark away")):
-        add(checkpoints, name, f"{_CHECKPOINTS}:{name}", text).add_argument("id", metavar="ID")
+        command = add(checkpoints, name, f"{_CHECKPOINTS}:{name}", text)
+        command.add_argument("id", metavar="ID")
+        command.add_argument("--json", action="store_true", help="as JSON")
     add(checkpoints, "show", f"{_CHECKPOINTS}:show", "print a checkpoint as JSON").add_argument("id", metavar="ID")
     expire = add(checkpoints, "expire", f"{_CHECKPOINTS}:expire", "let a checkpoint end by itself")
     expire.add_argument("id", metavar="ID")
@@ -39,5 +41,6 @@ def add_commands(commands: Commands) -> None:
     setting = add(aliases, "set", f"{_CHECKPOINTS}:set_alias", "give a published model a name")
     setting.add_argument("name", metavar="NAME")
     setting.add_argument("id", metavar="CHECKPOINT")
+    setting.add_argument("--json", action="store_true", help="as JSON")
     add(aliases, "list", f"{_CHECKPOINTS}:list_aliases", "list aliases").add_argument("--json", action="store_true")
     add(aliases, "remove", f"{_CHECKPOINTS}:remove_alias", "take a name away").add_argument("name", metavar="NAME")

@@ -11,10 +11,11 @@ def add_commands(commands: Commands) -> None:
     submit.add_argument("file", metavar="FILE", help="TOML or JSON; one with `jobs` is an experiment")
     submit.add_argument("--seeds", metavar="0,1", help="train seeds instead of those in the file")
     submit.add_argument("--no-reuse", action="store_true", help="of an experiment: run every stage, also what is done")
+    submit.add_argument("--dry-run", action="store_true", help="say what it would do and cost, and submit nothing")
     submit.add_argument("--wait", action="store_true", help="follow it; exit code 1 unless it succeeds")
+    submit.add_argument("--json", action="store_true", help="print the new object, not its id; with --wait at its end")
     for name, text in (
         ("jobs", "list jobs"),
-        ("experiments", "list experiments"),
         ("runs", "list runs"),
         ("workers", "list workers"),
     ):
@@ -29,8 +30,12 @@ def add_commands(commands: Commands) -> None:
         ("cancel", "cancel a job, an experiment or a run"),
         ("pause", "pause it at its next checkpoint"),
         ("resume", "resume it from its newest checkpoint"),
+        ("retry", "end the back-off before its next attempt"),
     ):
-        add(commands, name, f"{_JOBS}:{name}", text).add_argument("id", metavar="ID")
+        command = add(commands, name, f"{_JOBS}:{name}", text)
+        command.add_argument("id", metavar="ID")
+        if name not in ("show", "watch"):
+            command.add_argument("--json", action="store_true", help="as JSON")
     check = add(commands, "check", "api.commands.checking:check", "check an experiment; tells what it would make")
     check.add_argument("file", metavar="FILE", help="TOML or JSON")
     check.add_argument("--of", metavar="EXP", help="the file is a patch, as `lco clone EXP --patch FILE` takes it")
@@ -40,6 +45,7 @@ def add_commands(commands: Commands) -> None:
     clone.add_argument(
         "--patch", metavar="FILE", help="JSON or TOML with the changes: a JSON Merge Patch; jobs by name"
     )
+    clone.add_argument("--json", action="store_true", help="as JSON")
     diff = add(commands, "diff", f"{_JOBS}:diff", "show what differs between two experiments' documents")
     diff.add_argument("before", metavar="ID")
     diff.add_argument("after", metavar="ID")

@@ -9,7 +9,8 @@ from api import service_schemas
 from api.auth import requires
 from api.bodies import Body, no_body
 from api.conditional import object_response
-from api.dependencies import DatabaseDep
+from api.dependencies import DatabaseDep, TrailDep
+from api.failures import may_fail
 from api.pagination import make_page, page_response
 from api.schemas import Page
 from lco.config import Config
@@ -68,15 +69,18 @@ def get(request: Request, database: DatabaseDep, name: str) -> Response:
     response_model=service_schemas.AliasRead,
     responses={201: {"model": service_schemas.AliasRead, "description": "The name is new."}},
 )
+@may_fail("invalid")
 @requires("write")
 def put(
     database: DatabaseDep,
+    trail: TrailDep,
     spec: Annotated[Any, Depends(Body(AliasSpec))],
     name: Annotated[str, Path(pattern=NAME_PATTERN)],
 ) -> Response:
     """Gives a published model a name, which another checkpoint loses. Jobs submitted before keep theirs."""
     try:
         identifier = decode_id("ckpt", spec.checkpoint)
+        trail.details["checkpoint"] = spec.checkpoint
         with database.write() as session:
             alias, is_new = Aliases(session).put(name, identifier)
             found = shown(alias)

@@ -13,6 +13,7 @@ from api.bodies import Body, no_body
 from api.conditional import object_response, require_match, wanted_range
 from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
 from api.errors import Problem
+from api.failures import may_fail
 from api.idempotency import Once, OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
@@ -36,7 +37,7 @@ def list_checkpoints(
     run: Annotated[str | None, Query(max_length=64, description="Only checkpoints of this run.")] = None,
     job: Annotated[str | None, Query(max_length=64, description="Only checkpoints of this job.")] = None,
     experiment: Annotated[str | None, Query(max_length=64, description="Only checkpoints of this experiment.")] = None,
-    kind: Annotated[str | None, Query(pattern="^(state|model)$", description="Only this kind.")] = None,
+    kind: Annotated[Literal["state", "model"] | None, Query(description="Only this kind.")] = None,
     pinned: Annotated[bool | None, Query(description="Only those that are pinned, or that are not.")] = None,
     deleted: Annotated[
         bool, Query(description="Those whose files are no more, instead of those that are there.")
@@ -76,6 +77,7 @@ def get(request: Request, database: DatabaseDep, ckpt_id: str) -> Response:
     response_model=schemas.CheckpointRead,
     responses={412: {"model": Problem}, 428: {"model": Problem}},
 )
+@may_fail("if_match_required", "stale")
 @requires("write")
 def update(
     request: Request,
@@ -105,6 +107,7 @@ def update(
     responses={409: {"model": Problem}},
     dependencies=[Depends(no_body)],
 )
+@may_fail("held", "invalid_state")
 @requires("write")
 def delete(database: DatabaseDep, settings: SettingsDep, principal: PrincipalDep, ckpt_id: str) -> Response:
     """Gives up a checkpoint's files; what was measured on it stays. Refused while a pin, an alias or a job holds it."""
@@ -132,6 +135,7 @@ def lineage(request: Request, database: DatabaseDep, ckpt_id: str) -> Response:
         416: {"model": Problem},
     },
 )
+@may_fail("range_not_satisfiable", "damaged", "invalid")
 @requires("read")
 def export(
     request: Request,

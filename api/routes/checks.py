@@ -11,6 +11,7 @@ from api.auth import requires
 from api.bodies import Body, ExperimentBody, SubmittedExperiment, experiment_of
 from api.check_schemas import CheckedJob, CheckRead
 from api.dependencies import DatabaseDep, SettingsDep
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.reward_checks import check_submitted
@@ -23,6 +24,7 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
 
 @router.post("/check", operation_id="experiments.check", response_model=CheckRead)
+@may_fail("invalid")
 @requires("write")
 def check(
     submitted: Annotated[Any, Depends(ExperimentBody())], database: DatabaseDep, settings: SettingsDep, once: OnceDep
@@ -33,6 +35,7 @@ def check(
 
 
 @router.post("/{exp_id}/clone/check", operation_id="experiments.check_clone", response_model=CheckRead)
+@may_fail("invalid")
 @requires("write")
 def check_clone(
     exp_id: str,

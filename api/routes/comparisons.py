@@ -11,6 +11,7 @@ from api.auth import requires
 from api.conditional import object_response
 from api.dependencies import DatabaseDep
 from api.errors import ApiError, FieldError
+from api.failures import may_fail
 from api.ids import parse_id
 from api.pagination import make_page, page_response
 from api.result_views import unit_of
@@ -28,6 +29,7 @@ SIGNIFICANCE = 0.05
 
 
 @router.get("", operation_id="comparisons.list", response_model=Page[service_schemas.ComparisonRead])
+@may_fail("invalid", "not_found")
 @requires("read")
 def list_comparisons(
     request: Request,
@@ -59,6 +61,7 @@ def list_comparisons(
 
 
 @router.get("/runs", operation_id="comparisons.runs", response_model=subject_schemas.SideBySide)
+@may_fail("invalid", "not_found")
 @requires("read")
 def compare_runs(
     request: Request,

@@ -12,6 +12,7 @@ from api.bodies import Body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
 from api.errors import ApiError, FieldError
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -23,9 +24,10 @@ from store.derived_datasets import add_parts, split_rows
 from store.errors import Invalid
 from store.ids import encode_id
 from store.models.dataset import Dataset
+from store.quotas import admit_rows
 from store.repositories.datasets import Datasets, rows_of
 from store.specs import NAME_PATTERN
-from store.uploads import MAX_NAME_CHARACTERS, keep_rows
+from store.uploads import MAX_NAME_CHARACTERS, Rows, keep_rows
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -43,6 +45,7 @@ Part = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
     responses={200: {"model": service_schemas.DatasetRead, "description": "The newest version has these very rows."}},
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(FORMATS, _FILE)}},
 )
+@may_fail("invalid_rows", "busy_name")
 @requires("write")
 def create(
     settings: SettingsDep,
@@ -58,12 +61,17 @@ def create(
     ] = "",
 ) -> Response:
     """Uploads rows as the body, each of which is checked; a repetition adds nothing."""
-    rows = keep_rows(settings, upload.path, upload.format, _fields(text_fields))
+
+    def first_look(rows: Rows) -> None:  # so that no file is kept for nothing; `add_version` decides
+        with upload.once.database.read() as session:
+            admit_rows(session, rows)
+
+    rows = keep_rows(settings, upload.path, upload.format, _fields(text_fields), first_look)
 
     def work(session: Session) -> Reply:
         row, is_new = Datasets(session).add_version(name, upload.format, rows, {"kind": "upload", "from": origin})
         found = view(row)
-        return Reply(201, found, location=f"/v1/datasets/{found.id}") if is_new else Reply(200, found)
+        return Reply(201, found, location=f"/v1/datasets/{found.id}") if is_new else Reply(200, found, is_change=False)
 
     return upload.once.run(work)
 
@@ -132,6 +140,7 @@ class SplitRequest(Config):
     status_code=201,
     response_model=Page[service_schemas.DatasetRead],
 )
+@may_fail("invalid", "invalid_rows", "busy_name")
 @requires("write")
 def split(
     database: DatabaseDep,

@@ -11,7 +11,7 @@ from starlette.background import BackgroundTask
 from api.auth import requires
 from api.bodies import no_body
 from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
-from api.errors import Problem
+from api.failures import may_fail
 from api.ids import parse_id
 from store import deletion
 from store.database import Database
@@ -27,6 +27,7 @@ def files_removed(settings: Settings, database: Database) -> BackgroundTask:
 
 
 def _add(path: str, prefix: str, tag: str, act: Callable[[Session, UUID, str], Any], description: str) -> None:
+    @may_fail("held", "invalid_state")
     @requires("write")
     def endpoint(
         identifier: Annotated[str, Path(alias=f"{prefix}_id")],
@@ -49,7 +50,6 @@ def _add(path: str, prefix: str, tag: str, act: Callable[[Session, UUID, str], A
         tags=[tag],
         status_code=204,
         response_class=Response,
-        responses={409: {"model": Problem}, 410: {"model": Problem}},
         dependencies=[Depends(no_body)],
     )
 

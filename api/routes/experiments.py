@@ -12,6 +12,7 @@ from api.auth import requires
 from api.bodies import Body, ExperimentBody, SubmittedExperiment, experiment_of
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
@@ -31,6 +32,7 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
 
 @router.post("", operation_id="experiments.create", status_code=201, response_model=schemas.ExperimentRead)
+@may_fail("invalid")
 @requires("write")
 def create(
     submitted: Annotated[Any, Depends(ExperimentBody())], database: DatabaseDep, settings: SettingsDep, once: OnceDep
@@ -85,6 +87,7 @@ def document(database: DatabaseDep, exp_id: str) -> Response:
 @router.post(
     "/{exp_id}/clone", operation_id="experiments.clone", status_code=201, response_model=schemas.ExperimentRead
 )
+@may_fail("invalid")
 @requires("write")
 def clone(
     exp_id: str,
@@ -107,6 +110,7 @@ def clone(
 
 
 @router.get("/{exp_id}/diff", operation_id="experiments.diff", response_model=schemas.Page[service_schemas.DiffRead])
+@may_fail("invalid")
 @requires("read")
 def diff(
     request: Request,

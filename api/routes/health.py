@@ -1,20 +1,19 @@
 """Health for machines: alive, ready, and numbers for Prometheus."""
 
-from collections.abc import Iterator
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth import requires
-from api.dependencies import DatabaseDep, SettingsDep
+from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
 from api.errors import RETRY_AFTER_SECONDS, ApiError
-from api.metrics import MEDIA_TYPE, gauge
+from api.failures import may_fail
+from api.metrics import MEDIA_TYPE
+from api.platform_metrics import platform_lines
 from api.registry_views import disk
-from store.database import Database, is_current
+from store.database import is_current
 from store.disk import disk_of
-from store.repositories.runs import Runs
-from store.settings import Settings
+from store.models.project import DEFAULT_PROJECT_ID
 
 router = APIRouter(tags=["health"])
 
@@ -27,6 +26,7 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", operation_id="health.ready")
+@may_fail("not_migrated")
 @requires("open")
 def readyz(database: DatabaseDep, settings: SettingsDep) -> Response:
     """The database answers and is at the newest migration. Broker and disk are reported, and never fail readiness."""
@@ -44,21 +44,8 @@ def readyz(database: DatabaseDep, settings: SettingsDep) -> Response:
 
 @router.get("/metrics", operation_id="health.metrics", response_class=Response)
 @requires("read")
-def metrics(request: Request, database: DatabaseDep, settings: SettingsDep) -> Response:
-    """Numbers in Prometheus' text format; those about runs are read from the database now."""
-    lines = [*request.app.state.metrics.lines(), *_from_database(database, settings)]
+def metrics(request: Request, database: DatabaseDep, settings: SettingsDep, principal: PrincipalDep) -> Response:
+    """Numbers in Prometheus' text format; a key of the default project sees those of all projects."""
+    seen = request.app.state.database if principal.project_id == DEFAULT_PROJECT_ID else database
+    lines = [*request.app.state.metrics.lines(), *platform_lines(seen, settings)]
     return Response("\n".join(lines) + "\n", media_type=MEDIA_TYPE)
-
-
-def _from_database(database: Database, settings: Settings) -> Iterator[str]:
-    with database.read() as session:
-        runs = Runs(session)
-        counts: dict[tuple[str, ...], float] = {key: float(value) for key, value in runs.counts().items()}
-        oldest: dict[tuple[str, ...], float] = {(key,): value for key, value in runs.oldest_queued_seconds().items()}
-        ended: dict[tuple[str, ...], float] = {(key,): float(value) for key, value in runs.attempt_outcomes().items()}
-    yield from gauge("lco_runs", "Runs by state and queue.", counts, ("state", "queue"))
-    yield from gauge("lco_queue_oldest_seconds", "How long the oldest claimable run waits.", oldest, ("queue",))
-    room = disk_of(settings)
-    yield from gauge("lco_disk_used_ratio", "Use of the artifacts' disk.", {(): room.used_percent / 100}, ())
-    yield from gauge("lco_disk_free_bytes", "Free space on the artifacts' disk.", {(): float(room.free_bytes)}, ())
-    yield from gauge("lco_attempts_total", "Ended attempts by outcome.", ended, ("outcome",), kind="counter")

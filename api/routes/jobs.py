@@ -1,6 +1,6 @@
 """Jobs: submit, list, look, cancel, pause, resume, retry."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
@@ -10,6 +10,7 @@ from api.auth import requires
 from api.bodies import Body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
@@ -23,14 +24,17 @@ from store.submission import submit_job
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 JobStatus = Annotated[
-    str | None, Query(pattern="^(queued|running|paused|succeeded|failed|cancelled)$", description="Only this status.")
+    Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"] | None,
+    Query(description="Only this status."),
 ]
 JobKind = Annotated[
-    str | None, Query(pattern="^(sft|pairs|dpo|train|evaluation|score|sample|import)$", description="Only this kind.")
+    Literal["sft", "pairs", "dpo", "train", "evaluation", "score", "sample", "import"] | None,
+    Query(description="Only this kind."),
 ]
 
 
 @router.post("", operation_id="jobs.create", status_code=201, response_model=schemas.JobRead)
+@may_fail("invalid")
 @requires("write")
 def create(
     spec: Annotated[Any, Depends(Body(JobSpec, toml=True))], database: DatabaseDep, settings: SettingsDep, once: OnceDep

@@ -11,6 +11,7 @@ from api.bodies import Body, no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
 from api.errors import Problem
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -30,6 +31,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     response_model=registry_schemas.ModelRead,
     responses={409: {"model": Problem}},
 )
+@may_fail("invalid", "taken")
 @requires("write")
 def create(
     settings: SettingsDep, once: OnceDep, spec: Annotated[Any, Depends(Body(registry_schemas.ModelSpec))]
@@ -82,6 +84,7 @@ def get(request: Request, database: DatabaseDep, mdl_id: str) -> Response:
     responses={409: {"model": Problem}, 410: {"model": Problem}},
     dependencies=[Depends(no_body)],
 )
+@may_fail("held", "invalid_state")
 @requires("write")
 def delete(database: DatabaseDep, settings: SettingsDep, principal: PrincipalDep, mdl_id: str) -> Response:
     """Forgets a name. Files that were fetched go; those below the models root stay."""

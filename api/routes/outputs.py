@@ -12,6 +12,7 @@ from api.auth import requires
 from api.bodies import Body
 from api.dependencies import DatabaseDep, SettingsDep
 from api.errors import ApiError
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import make_page, page_response
@@ -88,6 +89,7 @@ class KeepRequest(Config):
     response_model=service_schemas.DatasetRead,
     responses={200: {"model": service_schemas.DatasetRead, "description": "The newest version has these very rows."}},
 )
+@may_fail("invalid", "busy_name")
 @requires("write")
 def keep_output(
     database: DatabaseDep,

@@ -9,6 +9,7 @@ from api.auth import requires
 from api.conditional import object_response
 from api.dependencies import DatabaseDep
 from api.errors import ApiError, FieldError
+from api.failures import may_fail
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
 from api.routes.comparisons import SIGNIFICANCE, comparisons
@@ -71,6 +72,7 @@ def list_results(
         200: {"content": {kind.partition(";")[0]: {"schema": {"type": "string"}} for kind in MEDIA_TYPES.values()}}
     },
 )
+@may_fail("invalid", "not_found")
 @requires("read")
 def table(
     request: Request,

@@ -9,6 +9,7 @@ from api.auth import requires
 from api.bodies import Body
 from api.conditional import object_response
 from api.dependencies import SettingsDep
+from api.failures import may_fail
 from api.pagination import make_page, page_response
 from api.reward_schemas import RewardCheckRead, RewardCheckRequest, RewardedSample, RewardKindRead
 from lco.reward_config import RemoteReward, Reward, parts_of
@@ -38,6 +39,7 @@ def list_rewards(request: Request, settings: SettingsDep) -> Response:
 
 
 @router.post("/check", operation_id="rewards.check", response_model=RewardCheckRead)
+@may_fail("invalid")
 @requires("write")
 def check(
     request: Request, asked: Annotated[Any, Depends(Body(RewardCheckRequest, toml=True))], settings: SettingsDep

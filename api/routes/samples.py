@@ -13,6 +13,7 @@ from api.auth import requires
 from api.bodies import Body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -34,6 +35,7 @@ MAX_BYTES = 1 << 25
 
 
 @router.post("", operation_id="samples.create", status_code=201, response_model=SampleRead)
+@may_fail("invalid")
 @requires("write")
 def create(
     sample: Annotated[Any, Depends(Body(SampleRequest, toml=True))], settings: SettingsDep, once: OnceDep

@@ -13,6 +13,7 @@ from api.bodies import Body, no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
 from api.errors import ApiError, FieldError, body_errors, describe
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -92,6 +93,7 @@ def _placed(place: str, errors: list[FieldError]) -> ApiError:
 
 
 @router.post("", operation_id="schedules.create", status_code=201, response_model=ScheduleRead)
+@may_fail("invalid", "too_many")
 @requires("write")
 def create(spec: Annotated[Any, Depends(Body(ScheduleSpec, toml=True))], once: OnceDep) -> Response:
     """Adds a schedule. What it submits is checked now; whether its inputs exist, whenever it fires."""
@@ -126,6 +128,7 @@ def get(request: Request, database: DatabaseDep, sch_id: str) -> Response:
 
 
 @router.patch("/{sch_id}", operation_id="schedules.change", response_model=ScheduleRead)
+@may_fail("invalid")
 @requires("write")
 def change(
     request: Request,
@@ -193,6 +196,7 @@ def resume(sch_id: str, once: OnceDep) -> Response:
     response_model=ScheduleRead,
     dependencies=[Depends(no_body)],
 )
+@may_fail("invalid", "suspended")
 @requires("write")
 def trigger(sch_id: str, settings: SettingsDep, once: OnceDep) -> Response:
     """Fires a schedule now, also a suspended one; `last_fire` says what came of it. A watcher looks now instead."""

@@ -12,6 +12,7 @@ from api.auth import requires
 from api.bodies import Body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -29,6 +30,7 @@ router = APIRouter(prefix="/v1/scores", tags=["scores"])
 
 
 @router.post("", operation_id="scores.create", status_code=201, response_model=schemas.JobRead)
+@may_fail("invalid")
 @requires("write")
 def create(
     score: Annotated[Any, Depends(Body(ScoreRequest, toml=True))], settings: SettingsDep, once: OnceDep

@@ -9,7 +9,8 @@ from api import registry_schemas, registry_views
 from api.auth import Principal, requires
 from api.bodies import Body
 from api.conditional import object_response
-from api.dependencies import PrincipalDep, SettingsDep
+from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
+from api.routes.projects import OperatorDep, visible
 from store.database import Database
 from store.disk import disk_of
 from store.gc import Collector
@@ -42,7 +43,7 @@ def usage_read(whole: Database, settings: Settings, principal: Principal) -> reg
         collected_at = session.scalar(last.limit(1))
     projects = []
     for row in rows:
-        if row.id == principal.project_id or principal.may("admin"):
+        if visible(principal) in (None, row.id):
             with whole.confined(row.id).read() as session:
                 projects.append(registry_views.project_usage(row.name, used_by(session)))
     return registry_schemas.UsageRead(
@@ -58,12 +59,21 @@ def usage_read(whole: Database, settings: Settings, principal: Principal) -> reg
 @router.post("/gc", operation_id="storage.collect", response_model=registry_schemas.GcRead)
 @requires("admin")
 def collect(
-    request: Request, settings: SettingsDep, spec: Annotated[Any, Depends(Body(registry_schemas.GcSpec))]
+    request: Request,
+    operator: OperatorDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    spec: Annotated[Any, Depends(Body(registry_schemas.GcSpec))],
 ) -> Response:
     """Collects garbage now, in all projects: what expired, what no row knows of, records past their age.
 
     Safe to repeat, and while runs go on: what a run may still need is never taken.
     """
     collector = Collector(settings, request.app.state.database)
-    found = registry_views.plan(collector.plan()) if spec.dry_run else registry_views.report(collector.collect())
+    if spec.dry_run:
+        found = registry_views.plan(collector.plan())
+    else:
+        with database.write():  # its entry in the audit log: a collection has transactions of its own
+            pass
+        found = registry_views.report(collector.collect())
     return Response(found.model_dump_json(), 200, media_type="application/json")

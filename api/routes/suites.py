@@ -14,6 +14,7 @@ from api.bodies import Body, no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
 from api.errors import ApiError, body_errors, describe
+from api.failures import may_fail
 from api.idempotency import Once, OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
@@ -45,6 +46,7 @@ class VerdictRequest(Config):
 
 
 @router.post("", operation_id="suites.create", status_code=201, response_model=schemas.SuiteRead)
+@may_fail("invalid", "name_taken")
 @requires("write")
 def create(spec: Annotated[Any, Depends(Body(SuiteSpec, toml=True))], once: OnceDep) -> Response:
     """Creates a suite: its first version."""
@@ -84,6 +86,7 @@ def get(request: Request, database: DatabaseDep, suite_id: str) -> Response:
 
 
 @router.patch("/{suite_id}", operation_id="suites.update", response_model=schemas.SuiteRead)
+@may_fail("invalid", "name_taken", "archived")
 @requires("write")
 def update(
     request: Request,
@@ -148,6 +151,7 @@ def _archived(suite_id: str, once: Once, *, is_archived: bool) -> Response:
     response_model=schemas.VerdictRead,
     responses={200: {"model": schemas.VerdictRead, "description": "The verdict was asked for before."}},
 )
+@may_fail("invalid", "archived")
 @requires("write")
 def judge(
     suite_id: str,
@@ -212,6 +216,7 @@ def list_verdicts(
 
 
 @router.get("/{suite_id}/history", operation_id="suites.history", response_model=schemas.HistoryRead)
+@may_fail("not_found")
 @requires("read")
 def history(
     request: Request,

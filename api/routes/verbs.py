@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from api.auth import requires
 from api.bodies import no_body
-from api.errors import Problem
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 
@@ -44,12 +44,13 @@ def add_verbs(
             description=description,
             status_code=202,
             response_model=answer,
-            responses={200: {"model": answer, "description": "Asked for before."}, 409: {"model": Problem}},
+            responses={200: {"model": answer, "description": "Asked for before."}},
             dependencies=[Depends(no_body)],
         )
 
 
 def _endpoint(prefix: str, act: Act, read: Read, version: Callable[[Session, UUID], int]) -> Callable[..., Response]:
+    @may_fail("invalid_state")
     @requires("write")
     def endpoint(identifier: Annotated[str, Path(alias=f"{prefix}_id")], once: OnceDep) -> Response:
         subject = parse_id(prefix, identifier)
@@ -58,7 +59,8 @@ def _endpoint(prefix: str, act: Act, read: Read, version: Callable[[Session, UUI
             before = version(session, subject)
             act(session, subject)
             session.expire_all()
-            return Reply(202 if version(session, subject) != before else 200, read(session, subject))
+            is_change = version(session, subject) != before
+            return Reply(202 if is_change else 200, read(session, subject), is_change=is_change)
 
         return once.run(work)
 

@@ -11,6 +11,7 @@ from api.auth import requires
 from api.bodies import no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, SettingsDep
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, cursor, make_page, page_response
@@ -65,6 +66,7 @@ def get(request: Request, database: DatabaseDep, vrd_id: str) -> Response:
     response_model=schemas.VerdictRead,
     dependencies=[Depends(no_body)],
 )
+@may_fail("invalid_state")
 @requires("write")
 def retry(vrd_id: str, settings: SettingsDep, once: OnceDep) -> Response:
     """Tries a verdict that ended in an error again: the baseline is looked up anew, failed evaluations are repeated."""

@@ -13,6 +13,7 @@ from api.bodies import Body, no_body
 from api.conditional import object_response
 from api.dependencies import DatabaseDep, PrincipalDep, SettingsDep
 from api.errors import Problem
+from api.failures import may_fail
 from api.idempotency import OnceDep, Reply
 from api.ids import parse_id
 from api.pagination import ListingDep, make_page, page_response
@@ -83,6 +84,7 @@ def event_types(request: Request) -> Response:
 @router.post(
     "/webhook_endpoints", operation_id="webhooks.create", status_code=201, response_model=WebhookEndpointSecret
 )
+@may_fail("invalid", "too_many")
 @requires("admin")
 def create(
     spec: Annotated[WebhookEndpointSpec, Depends(Body(WebhookEndpointSpec))],
@@ -120,6 +122,7 @@ def get(request: Request, database: DatabaseDep, whk_id: str) -> Response:
 
 
 @router.patch("/webhook_endpoints/{whk_id}", operation_id="webhooks.change", response_model=WebhookEndpointRead)
+@may_fail("invalid", "other_kind")
 @requires("admin")
 def change(
     request: Request,
@@ -159,6 +162,7 @@ def delete(database: DatabaseDep, whk_id: str) -> Response:
     dependencies=[Depends(no_body)],
     responses={409: {"model": Problem}},
 )
+@may_fail("no_secret")
 @requires("admin")
 def rotate_secret(whk_id: str, once: OnceDep) -> Response:
     """Makes a new secret and shows it, once. For a day deliveries are signed with both."""
@@ -174,6 +178,7 @@ def rotate_secret(whk_id: str, once: OnceDep) -> Response:
     dependencies=[Depends(no_body)],
     responses={409: {"model": Problem}},
 )
+@may_fail("disabled")
 @requires("write")
 def test(whk_id: str, once: OnceDep) -> Response:
     """Sends a `webhook_endpoint.test` to an endpoint; `GET /v1/webhook_deliveries/{id}` then says what came of it."""
@@ -225,6 +230,7 @@ def get_delivery(request: Request, database: DatabaseDep, dlv_id: str) -> Respon
     dependencies=[Depends(no_body)],
     responses={409: {"model": Problem}},
 )
+@may_fail("in_flight", "disabled")
 @requires("write")
 def redeliver(dlv_id: str, once: OnceDep) -> Response:
     """Sends a delivery once more, under the same `webhook-id`; one that waits for its next try is tried now."""

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
@@ -25,6 +25,8 @@ class Experiment(InProject, Base):
     """The experiment that this one is a changed copy of."""
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The submitter's `metadata`."""
+    budget: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """A `Budget` that all its runs share; null for none."""
     created_at: Mapped[Created]
 
 
@@ -49,6 +51,8 @@ class Job(InProject, Base):
     """The `JobSpec` as submitted."""
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The submitter's `metadata`."""
+    budget: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """A `Budget` of each of its runs; null for none."""
     status: Mapped[ShortText] = mapped_column(default="queued")
     """Of the runs' states, in the transaction that changes one: queued, running, paused, or a terminal state."""
     event_seq: Mapped[int] = mapped_column(default=0)

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Float, ForeignKey, String
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.models.base import Base, Created, PrimaryId
+from store.models.base import Base, Created, PrimaryId, ShortText
 
 DEFAULT_PROJECT_ID = UUID("00000000-0000-7000-8000-000000000001")
 """The project that every installation has, made by the migration; sorts before all others."""
@@ -45,3 +45,37 @@ class InProject:
     """A row of a project. A confined session (`store.confinement`) sees those of its project alone, and adds to it."""
 
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"), default=_current_project)
+
+
+class Spending(InProject, Base):
+    """What the endpoints that a run asks, judges above all, cost in one month. Stays when the run is deleted."""
+
+    __tablename__ = "spendings"
+    __table_args__ = (Index(None, "project_id", "month"),)
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    month: Mapped[str] = mapped_column(String(7), primary_key=True)
+    """`2026-11`, in UTC."""
+    usd: Mapped[float] = mapped_column(Float)
+
+
+class AuditEntry(InProject, Base):
+    """One change that somebody made over HTTP, written in the transaction of the change. Never changed or removed."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+    id: Mapped[PrimaryId]
+    api_key_id: Mapped[UUID] = mapped_column()
+    """Whose key it was, also behind a browser session."""
+    key_name: Mapped[ShortText]
+    """The key's name then."""
+    via: Mapped[ShortText]
+    """`bearer` or `cookie`."""
+    action: Mapped[ShortText]
+    """The operation of the API: `jobs.cancel`."""
+    object_id: Mapped[str | None] = mapped_column(String(128))
+    """What it was done to, as the wire names it."""
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    request_id: Mapped[ShortText]
+    created_at: Mapped[Created]

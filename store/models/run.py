@@ -4,12 +4,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.models.base import Base, Created, PrimaryId, ShortText
 from store.models.project import InProject
 from store.states import Desired, RunState
+
+IS_LIVE = "state IN ('leased', 'running', 'stopping')"
+"""A worker holds it. In a query word for word as here, or SQLite does not see that the index of live runs serves it."""
 
 
 def _members(column: str, values: type[RunState] | type[Desired]) -> str:
@@ -26,6 +29,7 @@ class Run(InProject, Base):
         CheckConstraint(_members("desired", Desired), name="desired"),
         Index(
             "ix_runs_claim",
+            "project_id",
             "queue",
             text("priority DESC"),
             "available_at",
@@ -35,9 +39,10 @@ class Run(InProject, Base):
         ),
         Index(
             "ix_runs_live",
-            "worker_id",
-            sqlite_where=text("state IN ('leased', 'running', 'stopping')"),
-            postgresql_where=text("state IN ('leased', 'running', 'stopping')"),
+            "project_id",
+            "num_gpus",
+            sqlite_where=text(IS_LIVE),
+            postgresql_where=text(IS_LIVE),
         ),
         Index(
             "ix_runs_wait",
@@ -83,10 +88,23 @@ class Run(InProject, Base):
     error_message: Mapped[str] = mapped_column(default="")
     output_attempt: Mapped[int] = mapped_column(default=0)
     """The attempt whose directory is published; 0 while none is. Of the reused run, where there is one."""
+    spending_cap: Mapped[float | None] = mapped_column(Float)
+    """USD that the endpoints which it asks may cost at most; null where one has no cap, or it asks none."""
     content_hash: Mapped[str | None] = mapped_column(String(64), index=True)
     """Equal for runs that do the same thing; null where an input has none."""
     reused_run_id: Mapped[UUID | None] = mapped_column()
     """The run whose output this one took over instead of running."""
+    stop_reason: Mapped[str] = mapped_column(default="", server_default="")
+    """The budget that it went over: it ends at its next checkpoint, as failed. Empty where it is within all."""
+    pause_at_step: Mapped[int | None] = mapped_column()
+    """The step at which it pauses by itself, as a trial of a search; null where it runs through."""
+    is_held: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it paused there, and goes on when the search says so, not a person."""
+    is_passed_over: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it was cancelled because its search went on without it, or because it needs such a run: its experiment
+    is no worse for it."""
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    """W3C trace context of the request that submitted it; null where there was none."""
     purged: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What was deleted of its records by age, and when: `logs`, `metrics`, `completions`."""
     version: Mapped[int] = mapped_column(default=1)
@@ -135,5 +153,7 @@ class Attempt(Base):
     resumed_from_step: Mapped[int | None] = mapped_column()
     last_step: Mapped[int] = mapped_column(default=0)
     """Furthest step reported until it ended: tells a failure after progress from one that repeats itself."""
+    waited_seconds: Mapped[float | None] = mapped_column(Float)
+    """From when the run could be claimed to the claim; null for attempts of before it was kept."""
     started_at: Mapped[Created]
     ended_at: Mapped[datetime | None] = mapped_column()

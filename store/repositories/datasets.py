@@ -15,6 +15,7 @@ from store.database import database_time
 from store.errors import Conflict, NotFound
 from store.ids import encode_id
 from store.models.dataset import Dataset
+from store.quotas import admit_rows
 from store.repositories.paging import Order, Page, keyset_page
 from store.settings import Settings
 from store.uploads import Format, Rows
@@ -63,7 +64,8 @@ class Datasets:
             origin: see `Dataset.origin`.
 
         Raises:
-            Conflict: others added versions of the same name all the time.
+            Conflict: others added versions of the same name all the time; the project is archived; or these rows
+                would exceed its storage.
         """
         project_id = project_of(self._session)
         versions = select(Dataset).where(Dataset.project_id == project_id, Dataset.name == name)
@@ -72,6 +74,7 @@ class Datasets:
             last = self._session.scalar(newest)
             if last is not None and last.sha256 == rows.sha256:
                 return last, False
+            admit_rows(self._session, rows)
             dataset = Dataset(
                 project_id=project_id,
                 name=name,

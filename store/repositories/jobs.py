@@ -151,17 +151,26 @@ class Experiments:
 
     def statuses(self, experiment_ids: Iterable[UUID]) -> dict[UUID, str]:
         """The status of each experiment: that of all its runs taken together."""
-        states = self.run_states(experiment_ids)
-        return {experiment_id: job_status(counts) for experiment_id, counts in states.items()}
+        wanted = list(experiment_ids)
+        states = self.run_states(wanted)
+        # Trials that a search went on without make nothing worse, as long as anything else is there.
+        counted = {**states, **self.run_states(wanted, is_whole=False)}
+        return {experiment_id: job_status(counts) for experiment_id, counts in counted.items()}
 
-    def run_states(self, experiment_ids: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
-        """How many runs of each experiment are in each state."""
+    def run_states(self, experiment_ids: Iterable[UUID], *, is_whole: bool = True) -> dict[UUID, dict[str, int]]:
+        """How many runs of each experiment are in each state.
+
+        Args:
+            is_whole: False leaves out those that a search went on without.
+        """
         query = (
             select(Job.experiment_id, Run.state, func.count())
             .join(Run, Run.job_id == Job.id)
             .where(Job.experiment_id.in_(list(experiment_ids)))
             .group_by(Job.experiment_id, Run.state)
         )
+        if not is_whole:
+            query = query.where(Run.is_passed_over.is_(False))
         states: dict[UUID, dict[str, int]] = defaultdict(dict)
         for experiment_id, state, count in self._session.execute(query):
             assert experiment_id is not None

@@ -93,12 +93,19 @@ class Keys:
         self._session.execute(update(ApiKey).where(ApiKey.id == key_id, is_due).values(last_used_at=moment))
 
     def page(
-        self, limit: int = 20, after: UUID | None = None, before: UUID | None = None, order: Order = "desc"
+        self,
+        limit: int = 20,
+        after: UUID | None = None,
+        before: UUID | None = None,
+        order: Order = "desc",
+        *,
+        project_id: UUID | None = None,
     ) -> Page[ApiKey]:
         """Keys by their creation."""
-        return keyset_page(
-            self._session, select(ApiKey), ApiKey.id, limit=limit, after=after, before=before, order=order
-        )
+        query = select(ApiKey)
+        if project_id is not None:
+            query = query.where(ApiKey.project_id == project_id)
+        return keyset_page(self._session, query, ApiKey.id, limit=limit, after=after, before=before, order=order)
 
     def open_session(
         self, *, token_sha256: str, api_key_id: UUID, lifetime: timedelta, is_link: bool = False

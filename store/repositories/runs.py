@@ -1,19 +1,43 @@
 """Runs, their attempts and dependencies."""
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from store.database import database_time
 from store.models.job import Job
 from store.models.run import Attempt, Run, RunDependency
 from store.repositories.paging import Order, Page, keyset_page
-from store.states import RunState
+from store.states import LIVE, RunState
 from store.tombstones import absent
+
+
+class RunDigest(NamedTuple):
+    """What is shown of a run within its job; lists of jobs read nothing else of it."""
+
+    job_id: UUID
+    project_id: UUID
+    id: UUID
+    seed: int
+    num_gpus: int
+    state: str
+    desired: str
+    status_reason: str
+    attempt: int
+    progress_step: int
+    progress_total: int
+    progress_message: str
+    progress_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    is_held: bool
+    is_passed_over: bool
+    reused_run_id: UUID | None
 
 
 class Runs:
@@ -68,6 +92,14 @@ class Runs:
             runs[run.job_id].append(run)
         return dict(runs)
 
+    def digests(self, job_ids: Iterable[UUID]) -> dict[UUID, list[RunDigest]]:
+        """The same, without what only a run's own page shows."""
+        found: dict[UUID, list[RunDigest]] = defaultdict(list)
+        query = select(*(getattr(Run, name) for name in RunDigest._fields)).where(Run.job_id.in_(list(job_ids)))
+        for row in self._session.execute(query.order_by(Run.job_id, Run.seed)):
+            found[row.job_id].append(RunDigest._make(row))
+        return dict(found)
+
     def attempts(self, run_id: UUID) -> list[Attempt]:
         """All attempts of a run, first to last."""
         return list(self._session.scalars(select(Attempt).where(Attempt.run_id == run_id).order_by(Attempt.n)))
@@ -112,5 +144,25 @@ class Runs:
 
     def attempt_outcomes(self) -> dict[str, int]:
         """Number of ended attempts by outcome."""
-        query = select(Attempt.outcome, func.count()).where(Attempt.outcome.is_not(None)).group_by(Attempt.outcome)
+        ended = select(Attempt.outcome, func.count()).join(Run, Run.id == Attempt.run_id)
+        query = ended.where(Attempt.outcome.is_not(None)).group_by(Attempt.outcome)
         return {outcome: count for outcome, count in self._session.execute(query) if outcome is not None}
+
+    def waits(self, bounds: Sequence[float]) -> tuple[list[int], float]:
+        """How many attempts waited at most as long as each bound, all of them last; and their seconds together."""
+        waited = Attempt.waited_seconds
+        counts = [func.count(case((waited <= bound, 1))) for bound in bounds]
+        query = select(*counts, func.count(waited), func.coalesce(func.sum(waited), 0.0))
+        row = self._session.execute(query.join(Run, Run.id == Attempt.run_id)).one()
+        return list(row[:-1]), float(row[-1])
+
+    def live(self, limit: int) -> list[Run]:
+        """Runs that a worker holds, newest first."""
+        query = select(Run).where(Run.state.in_(LIVE)).order_by(Run.id.desc()).limit(limit)
+        return list(self._session.scalars(query))
+
+    def held(self) -> tuple[int, int]:
+        """How many runs workers hold, and how many GPUs these have."""
+        query = select(func.count(), func.coalesce(func.sum(Run.num_gpus), 0)).where(Run.state.in_(LIVE))
+        num_runs, num_gpus = self._session.execute(query).one()
+        return int(num_runs), int(num_gpus)

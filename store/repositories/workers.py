@@ -90,3 +90,7 @@ class Workers:
         return keyset_page(
             self._session, select(Worker), Worker.id, limit=limit, after=after, before=before, order=order
         )
+
+    def all(self) -> list[Worker]:
+        """Every worker that is not forgotten."""
+        return list(self._session.scalars(select(Worker)))

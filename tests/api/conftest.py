@@ -1,9 +1,12 @@
 """The application over a migrated SQLite of the test's own, and clients with keys for it."""
 
+import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +20,13 @@ from api.app import connect, create_app
 from api.auth import Scope, create_key
 from api.client import Client
 from api.serve import Server, bind
-from store import queue
+from store import claims, queue
+from store.claims import Claim
 from store.database import Database
-from store.queue import Claim
 from store.repositories.workers import Workers
 from store.settings import Settings
 from store.states import Outcome
+from tests.api import examples
 
 BASE_URL = "http://127.0.0.1:8642"
 
@@ -60,9 +64,27 @@ def make_key(database: Database) -> Callable[..., str]:
 
 @pytest.fixture
 def anonymous(app: FastAPI) -> Iterator[TestClient]:
-    """A client without a key."""
+    """A client without a key; it holds every error against what the OpenAPI document says of the operation."""
     with TestClient(app, base_url=BASE_URL, follow_redirects=False) as client:
+        client.event_hooks["response"].append(partial(check_documented, app.openapi()))
+        if os.environ.get("WRITE_EXAMPLES"):
+            client.event_hooks["response"].append(partial(examples.record, app.openapi()))
         yield client
+
+
+def check_documented(document: dict[str, Any], response: Any) -> None:
+    """Asserts that an operation's error is one that the document lists for it."""
+    if not response.headers.get("content-type", "").startswith("application/problem+json"):
+        return
+    response.read()
+    path, method = response.request.url.path, response.request.method.lower()
+    literal = [path] if path in document["paths"] else None  # `/v1/results/table` is no `/v1/results/{res_id}`
+    for template in literal or document["paths"]:
+        operations = document["paths"][template]
+        if method in operations and re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path):
+            listed = operations[method]["responses"].get(str(response.status_code), {"$ref": "none"})["$ref"]
+            code = response.json()["code"]
+            assert code in listed.split("."), f"{method} {template} gives {code}: declare it with @may_fail"
 
 
 @pytest.fixture
@@ -106,7 +128,7 @@ class Hand:
     def claim(self) -> Claim:
         """Takes the next run and starts it."""
         with self.database.write() as session:
-            claim = queue.claim(
+            claim = claims.claim(
                 session,
                 worker_id=self.worker_id,
                 queues=["lco.cpu"],

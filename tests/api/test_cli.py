@@ -271,3 +271,29 @@ def test_lco_up_starts_restarts_and_stops_the_platform(platform: "subprocess.Pop
     assert time.monotonic() - began < 10
     _, alive = psutil.wait_procs(everyone, timeout=5)
     assert not alive
+
+
+def test_projects_and_their_keys_and_who_changed_what(lco: Lco) -> None:
+    code, out, _ = lco("projects", "create", "blue", "--running-runs", "2", "--judge-spend", "10")
+    identifier = out.strip()
+    assert code == 0 and identifier.startswith("prj_")
+    assert json.loads(lco("projects", "set", "blue", "--gpu-slots", "4", "--running-runs", "none")[1])["quotas"] == {
+        "max_gpu_slots": 4,
+        "max_running_runs": None,
+        "max_storage_bytes": None,
+        "max_judge_spend": 10.0,
+    }
+    lines = lco("projects", "list")[1].splitlines()
+    assert [line.split()[1] for line in lines] == ["name", "blue", "default"]
+    assert "0 of 4" in lines[1] and "0.00 of 10.00" in lines[1]
+    assert lco("keys", "create", "theirs", "--project", "blue")[1].startswith("lco_sk_")
+    assert [line.split()[2] for line in lco("keys", "list")[1].splitlines()][:2] == ["project", "blue"]
+    assert lco("projects", "archive", "blue")[1] == "blue is archived\n"
+    assert lco("projects", "archive", identifier, "--undo")[1] == "blue is active\n"
+    assert json.loads(lco("projects", "show", "blue")[1])["archived_at"] is None
+    actions = [line.split()[3] for line in lco("audit", "--object", identifier)[1].splitlines()[1:]]
+    assert actions == ["projects.unarchive", "projects.archive", "projects.change", "projects.create"]
+    assert json.loads(lco("audit", "--action", "projects.change", "--json")[1])[0]["details"]["max_gpu_slots"] == 4
+    code, _, error = lco("projects", "show", "green")
+    assert (code, "there is no project 'green'" in error) == (2, True)
+    assert lco("projects", "set", "blue")[0] == 2

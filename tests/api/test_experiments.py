@@ -90,6 +90,12 @@ def test_a_score_job_is_listed_with_its_figures_to_come(client: Client) -> None:
     assert list(client.outputs(found.runs[0].id)) == []
 
 
+def test_a_score_of_a_bare_path_is_refused(http: TestClient) -> None:
+    response = http.post("/v1/scores", json={"scoring": {"name": "math", "rows": "/etc/passwd"}})
+    assert response.status_code == 422
+    assert "scoring.rows" in response.json()["detail"]
+
+
 def test_a_job_of_another_kind_is_no_score(http: TestClient, job: dict[str, Any]) -> None:
     made = http.post("/v1/jobs", json=job).json()
     assert http.get(f"/v1/scores/{made['id']}").status_code == 404

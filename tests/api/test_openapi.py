@@ -1,14 +1,25 @@
 """The committed description of the API is the one that is served."""
 
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
+from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
+from api.examples import REQUESTS
+from api.failures import STATUSES
 from api.openapi import as_committed
+from api.problems import PROBLEMS
+from api.routes.aliases import AliasSpec
+from api.routes.api_keys import ApiKeySpec
+from store.specs import ExperimentSpec, JobSpec, ScoreRequest
 from tests.api.test_auth import operations
 
 COMMITTED = Path(__file__).parents[2] / "openapi.json"
@@ -29,8 +40,8 @@ def test_every_operation_is_described(app: FastAPI) -> None:
             continue
         identifiers.append(operation["operationId"])
         assert operation["description"]
-        assert {"4XX", "5XX"} <= operation["responses"].keys()
-        assert "422" not in operation["responses"]
+        expected = {"400", "413", "422", "500", "503"} | ({"401", "403"} if policy != "open" else set())
+        assert expected <= operation["responses"].keys()
         assert operation["x-lco-scope"] == policy
     assert len(set(identifiers)) == len(identifiers)
 
@@ -41,7 +52,8 @@ def test_strictly_read_bodies_are_described(app: FastAPI) -> None:
     assert content.keys() == {"application/json", "application/toml"}
     assert "SftSpec" in document["components"]["schemas"]
     for reference in references(document):
-        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"], reference
+        group, name = reference.removeprefix("#/components/").split("/")
+        assert name in document["components"][group], reference
 
 
 def references(document: object) -> list[str]:
@@ -50,6 +62,54 @@ def references(document: object) -> list[str]:
         found = [document["$ref"]] if "$ref" in document else []
         return found + [reference for value in document.values() for reference in references(value)]
     return [reference for value in document for reference in references(value)] if isinstance(document, list) else []
+
+
+def test_every_code_of_an_error_is_explained_and_has_one_status(app: FastAPI) -> None:
+    assert STATUSES.keys() <= PROBLEMS.keys()
+    unlisted = {"http_error", "login_required", "method_not_allowed", "not_yours"}  # no described operation gives them
+    assert PROBLEMS.keys() - STATUSES.keys() == unlisted, "say the new code's status in api/failures.py"
+    for name in app.openapi()["components"]["responses"]:
+        status, *codes = name.split(".")
+        assert codes and {STATUSES[code] for code in codes} == {int(status)}
+
+
+def test_every_body_and_every_answer_has_an_example_that_fits_its_schema(app: FastAPI) -> None:
+    document = app.openapi()
+    missing = []
+    for operation in (one for methods in document["paths"].values() for one in methods.values()):
+        name = operation["operationId"]
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+            if media_type in ("application/json", "application/toml") and "examples" not in content:
+                missing.append(f"{name} takes {media_type}")
+        for response in operation["responses"].values():
+            content = response.get("content", {}).get("application/json", {})
+            if "$ref" in content.get("schema", {}) and "examples" not in content:
+                missing.append(f"{name} answers {content['schema']['$ref']}")
+            for reference in content.get("examples", {}).values():
+                example = document["components"]["examples"][reference["$ref"].rpartition("/")[2]]
+                schema = content["schema"] | {"components": document["components"]}
+                missing += [f"{name}: {error}" for error in errors_of(example["value"], schema)]
+    assert not missing, f"{missing}: `WRITE_EXAMPLES=1 pytest -n 0 tests/api` adds them"
+
+
+def errors_of(value: object, schema: dict[str, object]) -> list[str]:
+    """What does not fit the schema."""
+    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(value)]
+
+
+def test_examples_of_bodies_are_accepted_as_far_as_they_can_be_checked_without_a_database(app: FastAPI) -> None:
+    bodies = {
+        "jobs.create": JobSpec,
+        "experiments.create": ExperimentSpec,
+        "scores.create": ScoreRequest,
+        "experiments.clone": dict[str, Any],
+        "api_keys.create": ApiKeySpec,
+        "aliases.put": AliasSpec,
+    }
+    for name, model in bodies.items():
+        for example in REQUESTS[name].values():
+            document = tomllib.loads(example) if isinstance(example, str) else example
+            TypeAdapter(model).validate_json(json.dumps(document))
 
 
 def test_documentation_page_shows_every_operation_without_foreign_scripts(http: TestClient, app: FastAPI) -> None:

@@ -16,6 +16,7 @@ from lco.metrics import STABILITY
 from store.database import Database
 from store.ids import encode_id
 from store.models.base import utc_now
+from store.models.project import DEFAULT_PROJECT_ID
 from store.models.tables import (
     Alias,
     Attempt,
@@ -32,7 +33,10 @@ from store.models.tables import (
     RunDependency,
     Worker,
 )
+from store.repositories.audit import Audit, Change
 from store.repositories.datasets import Datasets
+from store.repositories.keys import Keys
+from store.repositories.projects import Projects
 from store.settings import Settings
 from store.states import RunState, job_status
 from store.uploads import incoming_folder, keep_rows
@@ -80,6 +84,7 @@ class Filled:
 
     experiment: str
     dataset: str = ""
+    projects: list[str] = field(default_factory=list)
     jobs: dict[str, str] = field(default_factory=dict)
     """Name -> id."""
     runs: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -103,6 +108,7 @@ class Filled:
             "run_id": [self.runs[place] for place in (("measure-lco", 0), ("lco", 1), ("ppo", 1), ("grpo", 0))],
             "other_id": [self.runs["measure-sft", 0]],
             "ds_id": [self.dataset],
+            "prj_id": self.projects,
             "sample_id": [self.jobs["ask"]],
             "ckpt_id": self.checkpoints[:2],
             "suite_id": [self.suite],
@@ -145,6 +151,7 @@ class Filled:
         """Every page that shows one thing."""
         return [
             f"/datasets/{self.dataset}",
+            *(f"/settings/projects/{project}" for project in self.projects),
             f"/experiments/{self.experiment}",
             f"/experiments/{self.experiment}/stability",
             f"/experiments/{self.experiment}/stability?kind=sft",
@@ -173,6 +180,7 @@ def fill(database: Database, settings: Settings) -> Filled:
     with database.write() as session:
         filled = _Filler(session).fill()
         filled.dataset = _fill_dataset(session, settings)
+        filled.projects = _fill_projects(session)
         filled.alerts = fill_alerts(session, filled.jobs["lco"], HOSTILE)
     return filled
 
@@ -184,6 +192,25 @@ def _fill_dataset(session: Session, settings: Settings) -> str:
         "rows", "jsonl", keep_rows(settings, upload, "jsonl"), {"kind": "upload", "from": "rows.jsonl"}
     )
     return encode_id("ds", row.id)
+
+
+def _fill_projects(session: Session) -> list[str]:
+    """The default project with quotas, one of them used up, and an archived one; keys and entries of the audit log."""
+    quotas = {"max_gpu_slots": 4, "max_running_runs": 3, "max_storage_bytes": 10**10, "max_judge_spend": 20.0}
+    Projects(session).change(DEFAULT_PROJECT_ID, quotas)
+    other = Projects(session).create("other")
+    Projects(session).archive(other.id)
+    keys = Keys(session)
+    for number, project_id in enumerate((DEFAULT_PROJECT_ID, other.id)):
+        name = HOSTILE[:100]
+        key = keys.create(name=name, secret_sha256=f"{number}", scope="write", project_id=project_id)
+        change = Change(
+            api_key_id=key.id, key_name=name, via="cookie", action="projects.change", request_id="r",
+            object_id=encode_id("prj", project_id), details={"name": HOSTILE, "max_gpu_slots": None},
+        )  # fmt: skip
+        Audit(session).add(change, project_id)
+    keys.revoke(key.id)
+    return [encode_id("prj", project_id) for project_id in (DEFAULT_PROJECT_ID, other.id)]
 
 
 Row = TypeVar("Row")

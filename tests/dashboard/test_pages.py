@@ -13,7 +13,19 @@ from store.states import RunState
 from tests.dashboard.conftest import Site
 from tests.dashboard.filling import HOSTILE, Filled
 
-LISTS = ["/", "/experiments", "/jobs", "/results", "/datasets", "/checkpoints", "/workers", "/sample", "/benchmarks"]
+SETTINGS = ["/settings", "/settings/projects", "/settings/audit"]
+LISTS = [
+    "/",
+    "/experiments",
+    "/jobs",
+    "/results",
+    "/datasets",
+    "/checkpoints",
+    "/workers",
+    "/sample",
+    "/benchmarks",
+    *SETTINGS,
+]
 
 
 class Markup(HTMLParser):

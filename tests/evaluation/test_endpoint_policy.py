@@ -37,6 +37,12 @@ def run(config, directory, *earlier):
     return list(read_completions(directory))
 
 
+def spent(directory):
+    """US dollars that a run says it cost in all."""
+    records = [json.loads(line) for line in (directory / "progress.jsonl").read_text().splitlines()]
+    return [record["usd"] for record in records if record["type"] == "spending"][-1]
+
+
 def test_a_model_behind_an_endpoint_is_evaluated_like_any_other(tmp_path):
     with JudgeServer(answer) as server:
         completions = run(document(server), tmp_path / "run")
@@ -50,6 +56,7 @@ def test_a_model_behind_an_endpoint_is_evaluated_like_any_other(tmp_path):
     progress = [json.loads(line) for line in (tmp_path / "run/progress.jsonl").read_text().splitlines()]
     messages = [record["message"] for record in progress if record["type"] == "progress"]
     assert messages[-1] == "all: 24 of 24 scored, $0.48 spent"
+    assert spent(tmp_path / "run") == pytest.approx(0.48)
 
 
 def test_what_an_endpoint_answered_is_never_asked_for_again(tmp_path):
@@ -64,6 +71,8 @@ def test_what_an_endpoint_answered_is_never_asked_for_again(tmp_path):
         asked_before = {json.dumps(call.body) for call in server.calls[:7]}
         asked_again = [call for call in server.calls[7:] if json.dumps(call.body) in asked_before]
     assert answered == 7 and asked_again == []
+    assert spent(tmp_path / "first") == pytest.approx(7 * 0.02)
+    assert spent(tmp_path / "second") == pytest.approx(0.48), "what an earlier attempt paid is paid"
 
 
 def test_a_completion_that_the_endpoint_fails_to_give_has_no_value_and_is_asked_for_again_by_a_resumed_run(tmp_path):

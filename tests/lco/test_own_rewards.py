@@ -306,8 +306,11 @@ def test_a_judge_scores_and_an_empty_completion_costs_no_call(tmp_path):
         return Answer("Score: 10" if "right" in text else "I like it" if "odd" in text else "Score: 1", None)
 
     with JudgeServer(answer) as server:
-        with process(judged(server, template="Rate {completion}"), tmp_path) as rewards:
+        document = judged(server, template="Rate {completion}")
+        document["endpoint"]["prices"] = {"output_per_million": 1e6}
+        with process(document, tmp_path) as rewards:
             found = rewards.rewards([item(text) for text in ("right", "wrong", "odd", " ", "right")])
+            assert rewards.spent > 0
         assert [graded.reward for graded in found] == [1.0, -1.0, None, -1.0, 1.0]
         assert found[2].reason == "the judge's reply has no score on the scale"
         assert len(server.calls) == 3

@@ -9,13 +9,14 @@ import pytest
 from pydantic import TypeAdapter
 from sqlalchemy import delete, text
 
+from store.claims import Claim, claim
 from store.database import Database, make_engine
 from store.ids import new_id
 from store.models.job import Experiment, Job
 from store.models.project import DEFAULT_PROJECT_ID, Project
 from store.models.run import Run
 from store.models.tables import Base
-from store.queue import Claim, claim, finish, start
+from store.queue import finish, start
 from store.repositories.jobs import Jobs
 from store.repositories.runs import Runs
 from store.rows import Collected
@@ -43,7 +44,7 @@ class Rig:
 
     def spec(self, kind: str = "sft", **fields: Any) -> JobSpec:
         """A job spec with a minimal config, which `config` extends."""
-        config = CONFIGS[kind] | fields.pop("config", {})
+        config = CONFIGS.get(kind, {}) | fields.pop("config", {})
         document = {"kind": kind, "name": kind, "config": config, **fields}
         spec: JobSpec = TypeAdapter(JobSpec).validate_json(json.dumps(document))
         return spec

@@ -18,12 +18,13 @@ from hypothesis.stateful import (
 from sqlalchemy import event, select, text
 
 from store import control
+from store.claims import Claim
 from store.database import Database, make_engine
 from store.errors import Conflict, NotYours
 from store.models.job import Job
 from store.models.record import Event
 from store.models.run import Attempt, Run, RunDependency
-from store.queue import Claim, add_event, guard, start
+from store.queue import add_event, guard, start
 from store.reaper import SilenceWatch, promote_waiting, reap
 from store.settings import Settings
 from store.states import LIVE, TERMINAL, TRANSITIONS, Desired, Outcome, RunState, job_status

@@ -35,6 +35,14 @@ def test_records_become_rows(tmp_path: Path) -> None:
     assert batch.messages == [("info", "resumed from step 1"), ("warning", "a\ufffdb\ufffd")]
 
 
+def test_spending_is_the_largest_sum_that_was_told(tmp_path: Path) -> None:
+    told = [{"type": "spending", "usd": usd} for usd in (0.5, 1.25, None, 0.75)]
+    (tmp_path / "progress.jsonl").write_text(lines(*told, {"type": "spending", "usd": "2"}))
+    batch = Tails(tmp_path, "log.txt").read()
+    assert batch.spent == 1.25
+    assert batch.messages == [("warning", "1 malformed lines in progress.jsonl were left out")]
+
+
 def test_a_batch_is_read_again_until_it_is_stored(tmp_path: Path) -> None:
     tails = Tails(tmp_path, "log.txt")
     assert tails.read().is_empty

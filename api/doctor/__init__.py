@@ -1,0 +1,1 @@
+"""What `lco doctor` looks at: the machine and the services of an installation. Nothing here loads torch."""
