@@ -74,6 +74,7 @@ def faults(tab: Tab, path: str) -> list[str]:
     return [f"{path}: {one}" for one in dict.fromkeys([*found, *tab.wrongs()])]
 
 
+@pytest.mark.timeout(300)  # also where the machine does much else
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_every_page_is_sound(served: Served, tab: Tab, part: int) -> None:
     paths = served.filled.addresses(page_routes(served.app))[part::_PARTS]
