@@ -28,6 +28,7 @@ from lco.manifest import MANIFEST, sync_directory, write_durably
 from store.artifacts import below
 from store.database import make_engine, migrate
 from store.models.base import UtcDateTime
+from store.models.notification import Delivery
 from store.models.tables import Base
 from store.settings import Settings
 
@@ -107,7 +108,7 @@ def restore(settings: Settings, source: Path, say: Say = lambda _: None) -> Back
     """Fills an empty platform from a backup: first every file, each checked, then the database in one transaction.
 
     Repeated after an interruption it goes on. Runs that were under way are queued again once their lease has passed,
-    and continue from their newest checkpoint.
+    and continue from their newest checkpoint. Alerts that were still to be sent are not: they may have been.
 
     Raises:
         ValueError: the backup is damaged or newer than this program, or the platform is not empty.
@@ -129,7 +130,19 @@ def restore(settings: Settings, source: Path, say: Say = lambda _: None) -> Back
     finally:
         engine.dispose()
     migrate(settings)
+    _leave_alerts_unsent(settings)
     return found
+
+
+def _leave_alerts_unsent(settings: Settings) -> None:
+    """What was still to be delivered may have been by the platform that was backed up: a person sends it again."""
+    engine = make_engine(settings)
+    try:
+        with engine.begin() as connection:
+            pending = sa.update(Delivery).where(Delivery.status == "pending")
+            connection.execute(pending.values(status="failed", finished_at=datetime.now(UTC)))
+    finally:
+        engine.dispose()
 
 
 def verify(source: Path) -> list[str]:

@@ -9,8 +9,11 @@ from lco.manifest import MANIFEST
 from store.backup import back_up, restore, verify
 from store.database import Database, make_engine
 from store.fsck import check
+from store.models.notification import Delivery, WebhookEndpoint
+from store.models.project import DEFAULT_PROJECT_ID
 from store.models.record import Completion
 from store.models.tables import Base
+from store.notifications import publish as publish_event
 from store.reaper import SilenceWatch, reap
 from store.repositories.runs import Runs
 from store.settings import Settings
@@ -90,6 +93,19 @@ def test_a_run_that_was_under_way_goes_on_after_a_restore(sqlite_rig, empty, tmp
         assert Runs(session).get(under_way.run_id).state == RunState.QUEUED
     assert [f for f in check(database, empty) if f.check != "checkpoints"] == []
     database.dispose()
+
+
+def test_alerts_of_the_backup_are_not_sent_by_the_restored_platform(sqlite_rig, empty, tmp_path):
+    filled(sqlite_rig)
+    with sqlite_rig.database.write() as session:
+        session.add(WebhookEndpoint(channel={"kind": "webhook", "url": "https://example.com"}, event_types=["*"]))
+        session.flush()
+        publish_event(session, "job.failed", "job_x", {}, DEFAULT_PROJECT_ID)
+    restore(empty, back_up(sqlite_rig.settings, tmp_path / "backups").directory)
+    engine = make_engine(empty)
+    with engine.connect() as connection:
+        assert list(connection.scalars(sa.select(Delivery.status))) == ["failed"]
+    engine.dispose()
 
 
 def test_unchanged_files_are_shared_with_the_backup_before(sqlite_rig, tmp_path):
