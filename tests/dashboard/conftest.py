@@ -94,9 +94,12 @@ def filled(filled_site: tuple[Site, Filled]) -> Filled:
     return filled_site[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser for all tests of a process. Where there is none, one test fails and says so, the others skip."""
+    """One browser for the tests of a file. Where there is none, one test fails and says so, the others skip.
+
+    Not for a session: while it lives the process has a running event loop, in which others cannot start theirs.
+    """
     if browser.CHROMIUM is None:
         pytest.skip("no Chromium; test_a_chromium_is_there names the cure")
     with browser.chromium() as started:
