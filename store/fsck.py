@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from lco.manifest import MANIFEST, read_manifest
 from store.artifacts import artifact_path, below, run_directory
-from store.backup import is_kept
 from store.database import Database, is_current
+from store.dumps import is_kept
 from store.ids import decode_id, encode_id
 from store.models.dataset import Dataset
 from store.models.job import Job

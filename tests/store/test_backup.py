@@ -144,7 +144,7 @@ def test_an_interrupted_restore_goes_on(sqlite_rig, empty, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("store.backup._load", die)
+        patched.setattr("store.backup.load", die)
         with pytest.raises(KeyboardInterrupt):
             restore(empty, made.directory)
     restore(empty, made.directory)
