@@ -107,7 +107,8 @@ def serve(settings: Settings) -> int:
     try:
         bound = bind(settings)
     except OSError as error:
-        print(f"cannot bind {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
+        place = f"{settings.host}:{settings.port}"
+        print(f"cannot bind {place}: {error.strerror}; LCO_PORT or --port names another port", file=sys.stderr)
         return 2
     tracing.start("lco-api")
     address = address_of(settings.host, bound.getsockname()[1])

@@ -82,7 +82,9 @@ def _read(path: Path, code: str, cure: str) -> str:
     try:
         return path.read_text().strip()
     except OSError:
-        raise ApiFailure(0, code, f"{path.absolute()} cannot be read; {cure}") from None
+        raise ApiFailure(
+            0, code, f"{path.absolute()} cannot be read; {cure}, or LCO_DATA_DIR to the directory of the platform"
+        ) from None
 
 
 def headers_of(key: str) -> dict[str, str]:

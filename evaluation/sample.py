@@ -7,6 +7,7 @@ import gc
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,16 +100,28 @@ def places(config: SampleConfig, number: int) -> Iterator[tuple[int, int, str, i
 def completed(
     policy: Policy, config: SampleConfig, missing: list[tuple[int, int, str, int | None]]
 ) -> Iterator[list[SampleRow]]:
-    """Completions of a policy, a few at a time."""
+    """Completions of a policy, a few at a time; shorter than `max_tokens` where its positions end before."""
+    max_tokens = _room(policy, config)
     for decoding in config.decodings:
         wanted = [place for place in missing if place[2] == decoding]
         for start in range(0, len(wanted), _AT_A_TIME):
-            yield _sampled(policy, config, decoding, wanted[start : start + _AT_A_TIME])
+            yield _sampled(policy, config, decoding, wanted[start : start + _AT_A_TIME], max_tokens)
+
+
+def _room(policy: Policy, config: SampleConfig) -> int:
+    """Tokens that every completion may have: the same for all, whichever of them are sampled together."""
+    lengths = []
+    for text in config.prompts:
+        with suppress(ValueError, TypeError):  # told where it is sampled
+            length = len(policy.encode_prompt(text))
+            if length < policy.max_positions:
+                lengths.append(length)
+    return min(config.max_tokens, policy.max_positions - max(lengths, default=0))
 
 
 @torch.no_grad()
 def _sampled(
-    policy: Policy, config: SampleConfig, decoding: str, some: list[tuple[int, int, str, int | None]]
+    policy: Policy, config: SampleConfig, decoding: str, some: list[tuple[int, int, str, int | None]], max_tokens: int
 ) -> list[SampleRow]:
     how = parse_decoding(decoding)
     rows, kept, prompts, seeds = [], [], [], []
@@ -117,7 +130,7 @@ def _sampled(
         text = config.prompts[prompt]
         try:
             ids = policy.encode_prompt(text)
-            policy.check_fits(ids, [0] * config.max_tokens, "the prompt and `max_tokens` more")
+            policy.check_fits(ids, [0], "the prompt and one token more")
         except (ValueError, TypeError) as error:  # the second: a lone surrogate
             error_text = str(error)[:500]
             rows.append(SampleRow(policy=number, prompt=prompt, decoding=decoding, eval_seed=seed, error=error_text))
@@ -127,7 +140,7 @@ def _sampled(
         seeds.append(derived_seed("sample", seed or 0, text))
     if not kept:
         return rows
-    sampling = Sampling(temperature=how.temperature, top_p=how.top_p, max_tokens=config.max_tokens)
+    sampling = Sampling(temperature=how.temperature, top_p=how.top_p, max_tokens=max_tokens)
     completions = sample(policy, prompts, seeds, sampling)
     *inputs, actions_N = sequence_tensors(prompts, completions, policy.device)
     logprobs_N = action_log_probs(policy.token_logits(*inputs), actions_N).tolist()

@@ -39,6 +39,11 @@ def warm_up(config: SftConfig, stage: Stage) -> None:
     prompts = [prompt for prompt in load_prompts(config.prompts, config.seed) if prompt.demonstration]
     if not prompts:
         raise ValueError("prompts: none of them has a demonstration")
+    if isinstance(config.policy, LlamaInit):
+        texts = "".join(f"{prompt.text}{prompt.demonstration}" for prompt in prompts)
+        if unknown := sorted(set(texts) - set(config.policy.characters)):
+            shown = "".join(unknown)[:40]
+            raise ValueError(f"policy.characters: the prompts hold characters that are not among them: {shown!r}")
     examples = [(policy.encode_prompt(p.text), policy.encode_completion(p.demonstration)) for p in prompts]
     for prompt, (prompt_ids, completion_ids) in zip(prompts, examples, strict=True):
         policy.check_fits(prompt_ids, completion_ids, f"prompts: {prompt.id}")

@@ -91,7 +91,11 @@ def dump(settings: Settings, folder: Path) -> tuple[list[dict[str, Any]], str, l
                     raise ValueError(f"the database lacks {', '.join(missing)}: run `lco migrate` first")
                 tables = [_dump_table(connection, table, folder) for table in wanted]
                 checkpoints = Base.metadata.tables["checkpoints"]
-                named = list(connection.scalars(sa.select(checkpoints.c.path).where(is_kept(checkpoints))))
+                named = list(
+                    connection.scalars(
+                        sa.select(checkpoints.c.path).where(is_kept(checkpoints), checkpoints.c.kind == "model")
+                    )
+                )
     finally:
         engine.dispose()
     return tables, revision, named

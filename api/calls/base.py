@@ -68,7 +68,9 @@ def address(identifier: str) -> tuple[str, type[BaseModel]]:
     """
     match = _ID.fullmatch(identifier)
     if match is None or match["prefix"] not in _KINDS:
-        raise ApiFailure(0, "no-id", f"{identifier[:64]!r} is no id: it looks like job_..., exp_... or run_...")
+        raise ApiFailure(
+            0, "no-id", f"{identifier[:64]!r} is no id: it looks like job_..., exp_..., run_... or ckpt_..."
+        )
     path, answer = _KINDS[match["prefix"]]
     return f"{path}/{identifier}", answer
 

@@ -258,6 +258,9 @@ def compare(options: Namespace) -> int:
         found = list(client.comparisons(options.ids[0], options.baseline, **filters))
     if options.json:
         return print_json(found)
+    if not found:
+        told = "no other method was measured in the configuration in which the baseline was; `lco results` shows each"
+        print(f"lco: {told}", file=sys.stderr)
     rows = []
     for one in found:
         interval = (

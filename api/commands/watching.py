@@ -18,6 +18,8 @@ POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
 _QUIET_SECONDS = 10.0
 """Time between two lines about progress alone."""
+_TROUBLED = frozenset({"failed", "quarantined", "retry_wait"})
+"""States in which a run has an error to tell."""
 _LIVE = frozenset({"leased", "running", "stopping"})
 NamedRuns = Sequence[tuple[str, schemas.RunSummary]]
 """Runs, each with its job's name."""
@@ -59,6 +61,8 @@ def _watch(client: Client, identifier: str, show: Callable[[NamedRuns, bool], No
             if seen.get(run.id) != line:
                 seen[run.id] = line
                 has_spoken = True
+                if run.state in _TROUBLED and (trouble := client.run(run.id).error) and trouble.message:
+                    line = f"{line}: {trouble.message}"
                 say(safe(f"{name} seed {run.seed}: {line}"))
         show(runs, has_spoken)
         if base.is_final(found):

@@ -116,7 +116,7 @@ def test_methods_are_compared_with_a_baseline_and_one_without_results_is_told(si
     assert "+20.0" in page.text
     downloads = [link for link in page.attributes("a", "href") if link and "format=" in link]
     assert len(downloads) == 4
-    assert "No result of this baseline" in get(site, f"/experiments/{filled.experiment}/compare?baseline=ppo").text
+    assert "Nothing measured alike" in get(site, f"/experiments/{filled.experiment}/compare?baseline=ppo").text
 
 
 def test_completions_stand_side_by_side_and_only_flipped_ones_where_asked(site: Site, filled: Filled) -> None:

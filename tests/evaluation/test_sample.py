@@ -104,6 +104,14 @@ def test_a_prompt_that_does_not_fit_is_told_and_the_others_are_sampled(models, t
     assert "64 positions" in errors[0] and errors[1] is None
 
 
+def test_completions_end_where_the_positions_of_the_model_end(models, tmp_path):
+    with closing(Stage(tmp_path, [])) as stage:
+        sample_policies(config(models[:1], max_tokens=4096), stage)
+    found = rows(tmp_path)
+    assert [row["error"] for row in found] == [None] * len(found)
+    assert max(len(row["pieces"]) for row in found) <= 64 - 4
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

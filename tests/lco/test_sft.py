@@ -100,3 +100,8 @@ def test_an_initial_policy_of_a_stage_is_that_of_its_seed():
 def test_a_demonstration_longer_than_the_model_is_refused_by_name(stage):
     with pytest.raises(ValueError, match=r"prompts: sums/.* exceed the model's 8 positions"):
         warm_up(config_of(policy=MODEL | {"max_positions": 8}), stage)
+
+
+def test_characters_that_the_tokenizer_lacks_are_refused_by_name(stage):
+    with pytest.raises(ValueError, match=r"policy.characters: .* not among them: '=\+'|'\+='"):
+        warm_up(config_of(policy=MODEL | {"characters": "0123456789;"}), stage)
