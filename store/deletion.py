@@ -60,6 +60,20 @@ def note_removals(session: Session, paths: Sequence[str], reason: str) -> None:
         session.execute(insert(Removal), rows)
 
 
+def forget_states(session: Session, run_id: UUID, attempt: int) -> None:
+    """Resumable states of an attempt that has succeeded and removed them: their rows say so, and copies of them that
+    are elsewhere are removed.
+    """
+    states = select(Checkpoint).where(
+        Checkpoint.run_id == run_id,
+        Checkpoint.attempt == attempt,
+        Checkpoint.kind == "state",
+        Checkpoint.deleted_at.is_(None),
+    )
+    for row in session.scalars(states).all():
+        mark_deleted(session, row, "its run has succeeded")
+
+
 def delete_run(session: Session, run_id: UUID, reason: str) -> None:
     """Deletes an ended run with everything that it left.
 

@@ -17,17 +17,18 @@ from lco.manifest import Manifest, read_manifest, sync_directory, write_durably
 from store import artifacts, logs, queue, tracing
 from store.claims import Claim
 from store.database import Database
+from store.deletion import forget_states
 from store.endpoints import key_variables
 from store.errors import Invalid, NotYours
 from store.ids import encode_id
 from store.models.dataset import Dataset
-from store.objects import StoreUnavailable, object_store
+from store.objects import CHECKPOINTS, StoreUnavailable, object_store
 from store.repositories.signals import Signals
 from store.rows import CheckpointRow
 from store.settings import Settings
 from store.sources import spec_of
 from store.specs import Resources
-from store.states import Desired, Outcome
+from store.states import Desired, Outcome, RunState
 from worker.endings import Ending, classify
 from worker.gpus import Hold
 from worker.kinds import Kind
@@ -364,6 +365,8 @@ class SupervisedAttempt:
                 error_code=ending.code,
                 max_infra_failures=self._settings.max_infra_failures,
             )
+            if decision.state is RunState.SUCCEEDED and not (self._directory / CHECKPOINTS).exists():
+                forget_states(session, self._claim.run_id, self._claim.attempt)
         self._ending = str(ending.outcome)
         logger.info("%s: %s, now %s %s", self._name, ending.outcome, decision.state, decision.reason)
 

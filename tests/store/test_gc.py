@@ -394,3 +394,20 @@ def test_every_table_whose_rows_belong_to_one_run_goes_with_it() -> None:
     for table in Base.metadata.sorted_tables:
         if "run_id" in table.primary_key.columns and table.name != "spendings":  # what was spent stays spent
             assert table.name in holders.OWN, f"{table.name}: delete its rows in store/deletion.py, and list it in OWN"
+
+
+def test_states_that_a_succeeded_attempt_removed_are_no_checkpoints_any_more(rig: Rig) -> None:
+    rig.submit()
+    claim = rig.started()
+    kept, gone = state(rig, claim, 1), state(rig, claim, 2)
+    rig.finish(claim)
+    with rig.database.write() as session:
+        deletion.forget_states(session, claim.run_id, claim.attempt)
+    with rig.database.read() as session:
+        left = select(Checkpoint.id).where(Checkpoint.run_id == claim.run_id, Checkpoint.deleted_at.is_(None))
+        assert session.scalars(left).all() == []
+        assert {row.deleted_reason for row in map(session.get_one, [Checkpoint] * 2, [kept, gone])} == {
+            "its run has succeeded"
+        }
+    collect(rig)
+    assert not directory_of(rig, gone).exists()
