@@ -25,11 +25,6 @@ for _name in [
     del os.environ[_name]  # what the developer's shell says is no part of a test
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that play a whole platform go first: one of them at the end would leave the other processes idle."""
-    items.sort(key=lambda item: item.path.parent.name != "tests")
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of an embedded platform in the test's own directory; its port is a free one."""
