@@ -4,18 +4,17 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.database import database_time
 from store.models.registry import Chore
+from store.upserts import insert_into
 
 
 def begin(session: Session, name: str, every_seconds: float) -> bool:
     """Whether the caller is to do a chore now: true for the first one to ask after its time has come."""
     moment = database_time(session)
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    first = dialect.insert(Chore).values(name=name, started_at=moment, details={}).on_conflict_do_nothing()
+    first = insert_into(session, Chore).values(name=name, started_at=moment, details={}).on_conflict_do_nothing()
     if session.execute(first.returning(Chore.name)).scalar_one_or_none() is not None:
         return True
     due = (

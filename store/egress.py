@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from evaluation.endpoint_config import origin_of
 from lco.config import Config
+from lco.endpoint_config import origin_of
 from store.errors import Invalid
 from store.settings import Settings
 

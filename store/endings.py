@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.database import database_time
@@ -20,6 +19,7 @@ from store.rows import Collected
 from store.sources import evaluated_checkpoint, spec_of
 from store.states import TERMINAL, Budgets, Decision, Desired, Outcome, RunState, decide
 from store.text import clean_json, clean_text, finite_or_none
+from store.upserts import insert_into
 
 BUDGET_EXCEEDED = "budget_exceeded"
 """Error code of a run that ended because its budget was spent."""
@@ -164,7 +164,7 @@ def write_rows(
             {"hash": name, "document": clean_json(document), "created_at": moment}
             for name, document in sorted(collected.configurations.items())
         ]
-        session.execute(_insert_new(session, Configuration), known)
+        session.execute(insert_into(session, Configuration).on_conflict_do_nothing(), known)
     results = list(collected.results)
     if results:
         checkpoint_id = evaluated_checkpoint(session, spec_of(spec), seed, experiment_id)
@@ -225,9 +225,3 @@ def write_rows(
                 for position, row in batch
             ],
         )
-
-
-def _insert_new(session: Session, table: type[Configuration]) -> Any:
-    """An insert that leaves rows alone that are there already, whoever wrote them."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).on_conflict_do_nothing()

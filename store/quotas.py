@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from lco.config import Config
@@ -24,6 +23,7 @@ from store.repositories.projects import Projects, month_of
 from store.repositories.runs import RunDigest
 from store.states import RunState
 from store.uploads import Rows
+from store.upserts import insert_into
 
 
 def admit(session: Session, size_bytes: int = 1) -> None:
@@ -122,9 +122,8 @@ def record_spending(session: Session, project_id: UUID, run_id: UUID, usd: float
     more = usd - session.execute(known).scalar_one()
     if more <= 0:
         return
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     month = month_of(database_time(session))
-    row = dialect.insert(Spending).values(run_id=run_id, month=month, project_id=project_id, usd=more)
+    row = insert_into(session, Spending).values(run_id=run_id, month=month, project_id=project_id, usd=more)
     together = {"usd": Spending.usd + row.excluded.usd}
     session.execute(row.on_conflict_do_update(index_elements=["run_id", "month"], set_=together))
 

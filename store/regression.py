@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from store.confinement import confine, project_of
@@ -29,6 +28,7 @@ from store.sources import GIVES
 from store.specs import EvaluationSpec
 from store.submission import submit_job
 from store.suite_specs import Plan, SuiteSpec, evaluation_of
+from store.upserts import insert_into
 
 _TOLD = ("benchmark", "metric", "decoding", "outcome", "value", "baseline_value", "difference", "max_drop", "min_value")
 """Of each gate, in notifications."""
@@ -303,6 +303,5 @@ def is_of_use(session: Session, job_id: UUID) -> bool:
 
 def _is_new(session: Session, table: type[Verdict] | type[SuiteEvaluation], values: dict[str, Any]) -> bool:
     """Inserts a row unless there is one with its key; waits for a transaction that is just inserting it."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    statement = insert_into(session, table).values(**values).on_conflict_do_nothing()
     return session.execute(statement.returning(table.checkpoint_id)).one_or_none() is not None

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from sqlalchemy.orm import Session
@@ -25,6 +24,7 @@ from store.notifications import publish
 from store.schedule_specs import ACTION, GRACE, TRIGGER, CronTrigger, newest_due, next_after
 from store.settings import Settings
 from store.text import clean_text
+from store.upserts import insert_into
 
 Clock = Callable[[Session], datetime]
 _MAX_PER_ROUND = 100
@@ -139,8 +139,7 @@ def begin_fire(
         "objects": list(objects),
         "message": clean_text(message, _MAX_MESSAGE),
     }
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    take = dialect.insert(ScheduleFire).values(**row).on_conflict_do_nothing().returning(ScheduleFire.id)
+    take = insert_into(session, ScheduleFire).values(**row).on_conflict_do_nothing().returning(ScheduleFire.id)
     return session.execute(take).scalar_one_or_none() is not None
 
 

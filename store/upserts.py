@@ -7,12 +7,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 
+def insert_into(session: Session, table: Any) -> Any:
+    """An INSERT that can say what happens on a conflict: the one of the session's dialect."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
+
+
 def upsert(
     session: Session, table: Any, key: list[str], changed: list[str], values: Mapping[str, Any] | None = None
 ) -> Any:
     """INSERT that overwrites `changed` of an existing row, or leaves it alone; both dialects have the same words."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
+    statement = insert_into(session, table)
     if values is not None:
         statement = statement.values(**values)
     if not changed:

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.confinement import project_of
@@ -18,6 +17,7 @@ from store.ids import encode_id, new_id
 from store.models.access import ApiKey, IdempotencyKey
 from store.models.access import Session as BrowserSession
 from store.repositories.paging import Order, Page, keyset_page
+from store.upserts import insert_into
 
 _TOUCH_EVERY = timedelta(minutes=1)
 
@@ -155,7 +155,6 @@ class Keys:
         for a concurrent transaction that holds the same key, on SQLite writers take turns anyway: nobody sees an
         unfinished one.
         """
-        dialect = postgresql if self._session.get_bind().dialect.name == "postgresql" else sqlite
         values = {
             "api_key_id": api_key_id,
             "key": key,
@@ -164,7 +163,12 @@ class Keys:
             "body": {},
             "created_at": database_time(self._session),
         }
-        take = dialect.insert(IdempotencyKey).values(**values).on_conflict_do_nothing().returning(IdempotencyKey.key)
+        take = (
+            insert_into(self._session, IdempotencyKey)
+            .values(**values)
+            .on_conflict_do_nothing()
+            .returning(IdempotencyKey.key)
+        )
         if self._session.execute(take).scalar_one_or_none() is not None:
             return None
         return self._session.get_one(IdempotencyKey, (api_key_id, key), populate_existing=True)

@@ -3,12 +3,12 @@
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.database import database_time
 from store.models.notification import Delivery
 from store.models.signal import Signal
+from store.upserts import insert_into
 
 RECONCILED = "reconciler_last_success"
 """Unix time of the last round of repairs that succeeded."""
@@ -37,9 +37,8 @@ class Signals:
 
     def _put(self, name: str, first: float, later: Any) -> None:
         """Makes a signal, or changes it in one statement: no two processes lose each other's."""
-        insert = postgresql.insert if self._session.get_bind().dialect.name == "postgresql" else sqlite.insert
         moment = database_time(self._session)
-        statement = insert(Signal).values(name=name, value=first, updated_at=moment)
+        statement = insert_into(self._session, Signal).values(name=name, value=first, updated_at=moment)
         self._session.execute(
             statement.on_conflict_do_update(index_elements=["name"], set_={"value": later, "updated_at": moment})
         )
